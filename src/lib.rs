@@ -5,3 +5,6 @@ pub mod wire;
 
 /// Secrets, users and keys: issue and verify in one place.
 pub mod credentials;
+
+/// RFC 8489 and RFC 8656 as a plain value: packet in, action out.
+pub mod relay;

@@ -63,7 +63,7 @@ impl IntegrityKey {
             }
             AttributeType::MESSAGE_INTEGRITY_SHA256 => {
                 let tag = attribute.value;
-                let allowed = (SHA256_SHORTEST..=SHA256_LENGTH).contains(&tag.len()) && tag.len() % 4 == 0;
+                let allowed = (SHA256_SHORTEST..=SHA256_LENGTH).contains(&tag.len()) && tag.len().is_multiple_of(4);
                 allowed
                     && absorb(self.sha256(), message, attribute.offset, tag.len())
                         .is_some_and(|mac| mac.verify_truncated_left(tag).is_ok())

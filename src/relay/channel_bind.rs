@@ -1,0 +1,71 @@
+//! ChannelBind: four bytes instead of a whole indication (RFC 8656 §12.2).
+
+use std::ops::RangeInclusive;
+
+use super::Relay;
+use super::action::{PeerAddr, Why};
+use super::allocation::{Allocation, Channel};
+use super::clock::Now;
+use super::request::{Authenticated, Reject, Request, Success};
+use crate::wire::{AttributeType, ChannelNumber, ErrorCode};
+
+/// The numbers that may be bound (RFC 8656 §12).
+const NUMBERS: RangeInclusive<u16> = 0x4000..=0x4fff;
+
+impl Relay {
+    pub(super) fn channel_bind(
+        &mut self,
+        now: Now,
+        request: &Request<'_>,
+        auth: &Authenticated,
+    ) -> Result<Success, Reject> {
+        let slot = self.own_allocation(request, auth)?;
+        let allocation = self.table.get(slot).ok_or(Reject::malformed())?;
+        // (1) Both attributes, well formed.
+        let number = request.find(AttributeType::CHANNEL_NUMBER).ok_or(Reject::malformed())?.channel_number()?;
+        let peer = request.find(AttributeType::XOR_PEER_ADDRESS).ok_or(Reject::malformed())?;
+        let peer = PeerAddr(peer.xor_address(request.message.transaction_id())?);
+        // (2) A number that may be bound, (3) (4) to this peer and to no other.
+        if !NUMBERS.contains(&number.0) {
+            return Err(Reject::malformed());
+        }
+        conflict(allocation, number, peer)?;
+        // A peer that may be reached; the binding is a permission as well (RFC 8656 §12.2).
+        let lifetimes = &self.live.lifetimes;
+        let permission = self.own.permission(
+            &self.live.peers,
+            allocation.family(),
+            peer.0.ip(),
+            now.mono.after(lifetimes.permission),
+        )?;
+        if !self.own.may_reach(&self.live.peers, peer.0) {
+            return Err(Reject::new(ErrorCode::Forbidden, Why::ForbiddenPeer));
+        }
+        let limits = &self.live.limits;
+        let new = usize::from(allocation.channel(number).is_none());
+        if allocation.channels.len() + new > limits.channels
+            || allocation.permissions_with([permission.ip].into_iter()) > limits.permissions
+        {
+            return Err(Reject::new(ErrorCode::InsufficientCapacity, Why::Capacity));
+        }
+        let expires = now.mono.after(lifetimes.channel);
+        let held = expires.after(lifetimes.channel_hold);
+        let channel = Channel { number, peer, wire: PeerAddr(self.own.on_the_wire(peer.0)), expires, held };
+        if let Some(allocation) = self.table.get_mut(slot) {
+            allocation.permit(permission);
+            allocation.bind(channel);
+        }
+        self.table.settle(slot);
+        Ok(Success::default())
+    }
+}
+
+/// A number and a peer belong together until five minutes after the binding lapsed.
+fn conflict(allocation: &Allocation, number: ChannelNumber, peer: PeerAddr) -> Result<(), Reject> {
+    let other_peer = allocation.channel(number).is_some_and(|channel| channel.peer != peer);
+    let other_number = allocation.channel_of(peer).is_some_and(|channel| channel.number != number);
+    if other_peer || other_number {
+        return Err(Reject::new(ErrorCode::BadRequest, Why::ChannelConflict));
+    }
+    Ok(())
+}

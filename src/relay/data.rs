@@ -1,0 +1,196 @@
+//! Everything that happens per relayed packet: ChannelData, Send and Data indications, hairpin (RFC 8656 §11, §12).
+
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use super::Relay;
+use super::action::{Action, Discard, FiveTuple, PeerAddr, RelayId};
+use super::clock::Mono;
+use super::flow::{FlowKey, Local};
+use super::table::Slot;
+use crate::wire::channel::{self, HEADER_LENGTH};
+use crate::wire::integrity::verify_fingerprint;
+use crate::wire::{AddressFamily, AttributeType, ChannelData, Class, Message, Method, TransactionId, Writer, padding};
+
+impl Relay {
+    /// Client to peer on a channel: one look-up, nothing copied (RFC 8656 §12.6).
+    pub(super) fn channel_data(&mut self, now: Mono, from: &FiveTuple, packet: &[u8], out: &mut Vec<u8>) -> Action {
+        let Some(message) = ChannelData::parse(packet) else {
+            return Action::Discard(Discard::Short);
+        };
+        let payload = HEADER_LENGTH..HEADER_LENGTH + message.data.len();
+        match self.table.relay(now, &FlowKey::client(from, message.channel), payload.len()) {
+            Some(FlowKey { local: Local::Relay(relay), remote, .. }) => {
+                self.forward(now, relay, PeerAddr(remote), payload, out)
+            }
+            Some(FlowKey { local: Local::Client(..), .. }) | None => {
+                Action::Discard(match self.table.of_client(from) {
+                    Some(_) => Discard::NoChannel,
+                    None => Discard::NoAllocation,
+                })
+            }
+        }
+    }
+
+    /// A Send indication (RFC 8656 §11.2).
+    pub(super) fn send(&mut self, now: Mono, from: &FiveTuple, message: Message<'_>, out: &mut Vec<u8>) -> Action {
+        let (peer, payload) = match read_send(message) {
+            Ok(parts) => parts,
+            Err(reason) => return Action::Discard(reason),
+        };
+        let Some(slot) = self.table.of_client(from) else {
+            return Action::Discard(Discard::NoAllocation);
+        };
+        if let Err(reason) = self.permitted(now, slot, peer) {
+            return Action::Discard(reason);
+        }
+        let Some(allocation) = self.table.get_mut(slot) else {
+            return Action::Discard(Discard::NoAllocation);
+        };
+        allocation.traffic.sent_packets += 1;
+        allocation.traffic.sent_bytes += payload.len() as u64;
+        let relay = allocation.relayed.id;
+        self.forward(now, relay, PeerAddr(self.own.on_the_wire(peer)), payload, out)
+    }
+
+    /// Peer to client: as ChannelData when a channel is bound, else as a Data indication (RFC 8656 §11.4, §12.7).
+    /// `source` is the peer as the network knows it; `payload` is a range of the packet.
+    pub(super) fn deliver(
+        &mut self,
+        now: Mono,
+        relay: RelayId,
+        source: PeerAddr,
+        payload: Range<usize>,
+        out: &mut Vec<u8>,
+    ) -> Action {
+        let Ok(length) = u16::try_from(payload.len()) else {
+            return Action::Discard(Discard::TooLong);
+        };
+        self.tally.received_packets += 1;
+        self.tally.received_bytes += u64::from(length);
+        match self.table.relay(now, &FlowKey::peer(relay, source), payload.len()) {
+            Some(FlowKey { local: Local::Client(listener, stream), remote, channel: Some(channel) }) => {
+                let start = out.len();
+                out.extend_from_slice(&channel::header(channel, length));
+                let client = FiveTuple { client: remote, listener, stream };
+                Action::ToClient { client, out: start..out.len(), payload, padding: 0 }
+            }
+            Some(_) | None => {
+                let action = self.data_indication(now, relay, source, payload, out);
+                if matches!(action, Action::Discard(_)) {
+                    self.tally.received_packets -= 1;
+                    self.tally.received_bytes -= u64::from(length);
+                }
+                action
+            }
+        }
+    }
+
+    fn data_indication(
+        &mut self,
+        now: Mono,
+        relay: RelayId,
+        source: PeerAddr,
+        payload: Range<usize>,
+        out: &mut Vec<u8>,
+    ) -> Action {
+        let Some(slot) = self.table.of_relay(relay) else {
+            return Action::Discard(Discard::UnknownRelay);
+        };
+        let peer = self.own.known_to_clients(source.0);
+        if let Err(reason) = self.permitted(now, slot, peer) {
+            return Action::Discard(reason);
+        }
+        let id = self.indication_id();
+        let Some(allocation) = self.table.get_mut(slot) else {
+            return Action::Discard(Discard::UnknownRelay);
+        };
+        let mut writer = Writer::new(out, Class::Indication, Method::DATA, id);
+        writer.xor_address(AttributeType::XOR_PEER_ADDRESS, peer);
+        if !writer.data_header(payload.len()) {
+            return Action::Discard(Discard::TooLong);
+        }
+        let range = writer.finish();
+        allocation.traffic.received_packets += 1;
+        allocation.traffic.received_bytes += payload.len() as u64;
+        let padding = u8::try_from(padding(payload.len())).unwrap_or(0);
+        Action::ToClient { client: allocation.five_tuple, out: range, payload, padding }
+    }
+
+    /// Out of a relay socket; when the peer is a relayed address of this same engine, straight to its client
+    /// without leaving the process.
+    fn forward(
+        &mut self,
+        now: Mono,
+        relay: RelayId,
+        peer: PeerAddr,
+        payload: Range<usize>,
+        out: &mut Vec<u8>,
+    ) -> Action {
+        self.tally.sent_packets += 1;
+        self.tally.sent_bytes += payload.len() as u64;
+        if self.own.is_relayed(peer.0)
+            && let Some(other) = self.table.relay_at(peer.0)
+            && let Some(sender) = self.table.of_relay(relay).and_then(|slot| self.table.get(slot))
+        {
+            let source = PeerAddr(sender.relayed.local);
+            return self.deliver(now, other, source, payload, out);
+        }
+        Action::ToPeer { relay, peer, payload }
+    }
+
+    /// Whether the allocation may exchange packets with this peer now (RFC 8656 §9).
+    fn permitted(&self, now: Mono, slot: Slot, peer: SocketAddr) -> Result<(), Discard> {
+        let allocation = self.table.get(slot).ok_or(Discard::NoAllocation)?;
+        if AddressFamily::of(peer.ip()) != allocation.family() {
+            return Err(Discard::PeerFamily);
+        }
+        let permission = allocation.permission(now, peer.ip()).ok_or(Discard::NoPermission)?;
+        // A permission is for an address; on our own addresses most ports are nobody's business.
+        if permission.own && !self.own.may_reach(&self.live.peers, peer) {
+            return Err(Discard::ForbiddenPeer);
+        }
+        Ok(())
+    }
+
+    /// Unique, not secret: nothing answers an indication.
+    fn indication_id(&mut self) -> TransactionId {
+        self.indications = self.indications.wrapping_add(1);
+        let mut id = [0; 12];
+        let (prefix, counter) = id.split_at_mut(4);
+        prefix.copy_from_slice(&self.indication_prefix);
+        counter.copy_from_slice(&self.indications.to_be_bytes());
+        TransactionId(id)
+    }
+}
+
+/// The peer and where in the message the data stands.
+fn read_send(message: Message<'_>) -> Result<(SocketAddr, Range<usize>), Discard> {
+    let (mut peer, mut data) = (None, None);
+    for attribute in message.attributes() {
+        let attribute = attribute.map_err(|_| Discard::BadIndication)?;
+        match attribute.kind {
+            AttributeType::XOR_PEER_ADDRESS if peer.is_none() => {
+                let address = attribute.xor_address(message.transaction_id());
+                peer = Some(address.map_err(|_| Discard::BadIndication)?);
+            }
+            AttributeType::DATA if data.is_none() => {
+                let start = attribute.offset + 4;
+                data = Some(start..start + attribute.value.len());
+            }
+            AttributeType::FINGERPRINT if !verify_fingerprint(message.as_bytes(), &attribute) => {
+                return Err(Discard::BadFingerprint);
+            }
+            AttributeType::XOR_PEER_ADDRESS | AttributeType::DATA | AttributeType::DONT_FRAGMENT => {}
+            // Allowed in any message; indications are not authenticated (RFC 8489 §9.2).
+            AttributeType::USERNAME
+            | AttributeType::REALM
+            | AttributeType::NONCE
+            | AttributeType::MESSAGE_INTEGRITY
+            | AttributeType::MESSAGE_INTEGRITY_SHA256 => {}
+            kind if kind.is_comprehension_required() => return Err(Discard::BadIndication),
+            _ => {}
+        }
+    }
+    peer.zip(data).ok_or(Discard::BadIndication)
+}

@@ -1,0 +1,96 @@
+//! What an operator may change while calls are running: replaced whole by `Relay::set_live`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::peers::PeerPolicy;
+use crate::credentials::Credentials;
+
+/// Everything that can be replaced at run time.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// Who may allocate.
+    pub credentials: Arc<Credentials>,
+    /// Which peers may be reached.
+    pub peers: PeerPolicy,
+    /// How long things last.
+    pub lifetimes: Lifetimes,
+    /// When the time of a credential is checked.
+    pub expiry: Expiry,
+    /// SOFTWARE of every response; none keeps replies small.
+    pub software: Option<Box<str>>,
+    /// How much one allocation may hold.
+    pub limits: Limits,
+}
+
+impl Live {
+    /// The defaults around these credentials.
+    pub fn new(credentials: Arc<Credentials>) -> Live {
+        Live {
+            credentials,
+            peers: PeerPolicy::default(),
+            lifetimes: Lifetimes::default(),
+            expiry: Expiry::Allocate,
+            software: None,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// How long things last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// An allocation whose client asks for less, or for nothing: 600 s (RFC 8656 §3.2).
+    pub default: Duration,
+    /// The most an allocation gets at once: 3600 s (RFC 8656 §7.2).
+    pub maximum: Duration,
+    /// A permission: 300 s (RFC 8656 §9).
+    pub permission: Duration,
+    /// A channel binding: 600 s (RFC 8656 §12).
+    pub channel: Duration,
+    /// For how long a lapsed channel's number and peer are not bound otherwise: 300 s (RFC 8656 §12).
+    pub channel_hold: Duration,
+    /// A nonce: at most an hour (RFC 8656 §5).
+    pub nonce: Duration,
+    /// A port reserved by EVEN-PORT: 30 s (RFC 8656 §7.2).
+    pub reservation: Duration,
+}
+
+impl Default for Lifetimes {
+    fn default() -> Lifetimes {
+        Lifetimes {
+            default: Duration::from_secs(600),
+            maximum: Duration::from_secs(3600),
+            permission: Duration::from_secs(300),
+            channel: Duration::from_secs(600),
+            channel_hold: Duration::from_secs(300),
+            nonce: Duration::from_secs(3600),
+            reservation: Duration::from_secs(30),
+        }
+    }
+}
+
+/// When the time of a credential is checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Expiry {
+    /// On Allocate only: calls that are running live on (draft-uberti-behave-turn-rest-00).
+    #[default]
+    Allocate,
+    /// On every authenticated request.
+    Strict,
+}
+
+/// How much one allocation may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Permissions at a time.
+    pub permissions: usize,
+    /// Channels at a time, held ones included.
+    pub channels: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { permissions: 100, channels: 100 }
+    }
+}

@@ -1,0 +1,111 @@
+//! CreatePermission: which peers may send to the client (RFC 8656 §10.2), and which peers there may be at all.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::Relay;
+use super::action::Why;
+use super::allocation::Permission;
+use super::clock::Now;
+use super::request::{Authenticated, Reject, Request, Success};
+use crate::wire::{AddressFamily, AttributeType, ErrorCode};
+
+impl Relay {
+    pub(super) fn create_permission(
+        &mut self,
+        now: Now,
+        request: &Request<'_>,
+        auth: &Authenticated,
+    ) -> Result<Success, Reject> {
+        let slot = self.own_allocation(request, auth)?;
+        let allocation = self.table.get(slot).ok_or(Reject::malformed())?;
+        // (1) At least one peer, all of them well formed and of the allocation's family.
+        let mut permissions = Vec::new();
+        for attribute in request.all(AttributeType::XOR_PEER_ADDRESS) {
+            let peer = attribute.xor_address(request.message.transaction_id())?;
+            let expires = now.mono.after(self.live.lifetimes.permission);
+            permissions.push(self.own.permission(&self.live.peers, allocation.family(), peer.ip(), expires)?);
+        }
+        if permissions.is_empty() {
+            return Err(Reject::malformed());
+        }
+        // (2) Room for all of them.
+        if allocation.permissions_with(permissions.iter().map(|permission| permission.ip))
+            > self.live.limits.permissions
+        {
+            return Err(Reject::new(ErrorCode::InsufficientCapacity, Why::Capacity));
+        }
+        // (3) All or none.
+        if let Some(allocation) = self.table.get_mut(slot) {
+            permissions.into_iter().for_each(|permission| allocation.permit(permission));
+        }
+        self.table.settle(slot);
+        Ok(Success::default())
+    }
+}
+
+/// This server's own addresses: peers may be relayed addresses, never listeners.
+#[derive(Clone, Debug)]
+pub(super) struct OwnAddresses {
+    pub(super) relays: Vec<super::RelayAddress>,
+    pub(super) ports: std::ops::RangeInclusive<u16>,
+    pub(super) listeners: Vec<SocketAddr>,
+}
+
+impl OwnAddresses {
+    fn is_own(&self, ip: IpAddr) -> bool {
+        self.relays.iter().any(|relay| relay.local == ip || relay.external == Some(ip))
+            || self.listeners.iter().any(|listener| listener.ip() == ip)
+    }
+
+    fn is_listener(&self, address: SocketAddr) -> bool {
+        self.is_own(address.ip()) && self.listeners.iter().any(|listener| listener.port() == address.port())
+    }
+
+    /// Whether this is, or may become, the relayed transport address of one of our clients.
+    pub(super) fn is_relayed(&self, address: SocketAddr) -> bool {
+        self.ports.contains(&address.port())
+            && self.relays.iter().any(|relay| relay.local == address.ip() || relay.external == Some(address.ip()))
+    }
+
+    /// How the network here knows an address that clients know: our relayed addresses are not sent through the NAT.
+    pub(super) fn on_the_wire(&self, address: SocketAddr) -> SocketAddr {
+        let behind = self.relays.iter().find(|relay| relay.external == Some(address.ip()));
+        match behind {
+            Some(relay) if self.ports.contains(&address.port()) => SocketAddr::new(relay.local, address.port()),
+            Some(_) | None => address,
+        }
+    }
+
+    /// How clients know an address that the network here knows.
+    pub(super) fn known_to_clients(&self, address: SocketAddr) -> SocketAddr {
+        let own = self.relays.iter().find(|relay| relay.local == address.ip());
+        match own.and_then(|relay| relay.external) {
+            Some(external) if self.ports.contains(&address.port()) => SocketAddr::new(external, address.port()),
+            Some(_) | None => address,
+        }
+    }
+
+    /// Whether packets may be exchanged with an address and port.
+    pub(super) fn may_reach(&self, peers: &super::PeerPolicy, peer: SocketAddr) -> bool {
+        !self.is_listener(peer) && (self.is_relayed(peer) || peers.allows(peer.ip()))
+    }
+
+    /// The permission for a peer, where it may have one: 443 for another family, 403 for a forbidden address.
+    pub(super) fn permission(
+        &self,
+        peers: &super::PeerPolicy,
+        family: AddressFamily,
+        ip: IpAddr,
+        expires: super::Mono,
+    ) -> Result<Permission, Reject> {
+        if AddressFamily::of(ip) != family {
+            return Err(Reject::new(ErrorCode::PeerAddressFamilyMismatch, Why::Unsupported));
+        }
+        let own = self.is_own(ip);
+        if own || peers.allows(ip) {
+            Ok(Permission { ip, expires, own })
+        } else {
+            Err(Reject::new(ErrorCode::Forbidden, Why::ForbiddenPeer))
+        }
+    }
+}

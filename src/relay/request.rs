@@ -1,0 +1,375 @@
+//! What every request goes through before its method sees it: one walk over the attributes, authentication in the
+//! order of RFC 8489 §9.2.4, and afterwards the one place where answers are encoded.
+
+use std::net::SocketAddr;
+
+use super::Relay;
+use super::action::{Action, Discard, Event, FiveTuple, Refusal, ReservationToken, Why};
+use super::clock::Now;
+use super::live::Expiry;
+use super::table::Slot;
+use crate::credentials::{AuthFailure, Identity};
+use crate::wire::attribute::Malformed;
+use crate::wire::integrity::verify_fingerprint;
+use crate::wire::{
+    Algorithm, Attribute, AttributeType, ErrorCode, IntegrityKey, Message, Method, TransactionId, Writer,
+};
+
+/// How many unknown attributes a 420 names; more would only make the answer larger.
+const MOST_UNKNOWN: usize = 8;
+
+/// What this server understands of requests; anything else below 0x8000 is answered with 420 (RFC 8489 §6.3.1).
+const UNDERSTOOD: &[AttributeType] = &[
+    AttributeType::USERNAME,
+    AttributeType::MESSAGE_INTEGRITY,
+    AttributeType::MESSAGE_INTEGRITY_SHA256,
+    AttributeType::REALM,
+    AttributeType::NONCE,
+    AttributeType::CHANNEL_NUMBER,
+    AttributeType::LIFETIME,
+    AttributeType::XOR_PEER_ADDRESS,
+    AttributeType::DATA,
+    AttributeType::REQUESTED_ADDRESS_FAMILY,
+    AttributeType::EVEN_PORT,
+    AttributeType::REQUESTED_TRANSPORT,
+    AttributeType::DONT_FRAGMENT,
+    AttributeType::RESERVATION_TOKEN,
+];
+
+/// A message whose attributes have been walked once.
+pub(super) struct Request<'a> {
+    pub(super) message: Message<'a>,
+    pub(super) from: &'a FiveTuple,
+    /// The integrity attribute to check: SHA-256 where there are both (RFC 8489 §9.2.4).
+    integrity: Option<Attribute<'a>>,
+    /// Attributes from here on are not protected and not looked at.
+    end: usize,
+    has_fingerprint: bool,
+    malformed: bool,
+    unknown: [AttributeType; MOST_UNKNOWN],
+    unknown_count: usize,
+}
+
+/// Who sent a request, and with what its answers are signed.
+pub(super) struct Authenticated {
+    pub(super) identity: Identity,
+    pub(super) username: Box<str>,
+    pub(super) algorithm: Algorithm,
+    /// The allocation of the five-tuple, which is this user's.
+    pub(super) slot: Option<Slot>,
+}
+
+/// A refusal before it is encoded.
+pub(super) struct Reject {
+    pub(super) code: ErrorCode,
+    pub(super) why: Why,
+}
+
+impl Reject {
+    pub(super) const fn new(code: ErrorCode, why: Why) -> Reject {
+        Reject { code, why }
+    }
+
+    pub(super) const fn malformed() -> Reject {
+        Reject::new(ErrorCode::BadRequest, Why::Malformed)
+    }
+}
+
+impl From<Malformed> for Reject {
+    fn from(_: Malformed) -> Reject {
+        Reject::malformed()
+    }
+}
+
+/// The attributes of a success response, in the order in which they are written.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Success {
+    pub(super) relayed: Option<SocketAddr>,
+    pub(super) lifetime: Option<u32>,
+    pub(super) token: Option<ReservationToken>,
+    pub(super) mapped: Option<SocketAddr>,
+}
+
+/// An answer before its content is known: whom it goes to, and what it is signed with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answer<'a> {
+    client: SocketAddr,
+    method: Method,
+    pub(super) id: TransactionId,
+    fingerprint: bool,
+    signature: Option<(&'a IntegrityKey, Algorithm)>,
+}
+
+impl Answer<'_> {
+    /// Everything after authentication is signed, with the algorithm that the client chose (RFC 8489 §9.2.4).
+    pub(super) fn signed(self, auth: &Authenticated) -> Answer<'_> {
+        Answer {
+            client: self.client,
+            method: self.method,
+            id: self.id,
+            fingerprint: self.fingerprint,
+            signature: Some((&auth.identity.key, auth.algorithm)),
+        }
+    }
+}
+
+impl<'a> Request<'a> {
+    /// Walks the attributes. Whatever follows the integrity attribute is ignored but for FINGERPRINT and, after the
+    /// SHA-1 one, the SHA-256 one (RFC 8489 §14.5, §14.6).
+    pub(super) fn new(message: Message<'a>, from: &'a FiveTuple) -> Result<Request<'a>, Discard> {
+        let mut request = Request {
+            message,
+            from,
+            integrity: None,
+            end: message.as_bytes().len(),
+            has_fingerprint: false,
+            malformed: false,
+            unknown: [AttributeType(0); MOST_UNKNOWN],
+            unknown_count: 0,
+        };
+        for attribute in message.attributes() {
+            let Ok(attribute) = attribute else {
+                request.malformed = true;
+                break;
+            };
+            match attribute.kind {
+                AttributeType::FINGERPRINT => {
+                    if !verify_fingerprint(message.as_bytes(), &attribute) {
+                        return Err(Discard::BadFingerprint);
+                    }
+                    request.has_fingerprint = true;
+                }
+                AttributeType::MESSAGE_INTEGRITY if request.integrity.is_none() => request.protect(attribute),
+                AttributeType::MESSAGE_INTEGRITY_SHA256 => request.protect(attribute),
+                _ if request.integrity.is_none() => request.note(attribute.kind),
+                _ => {}
+            }
+        }
+        Ok(request)
+    }
+
+    fn protect(&mut self, attribute: Attribute<'a>) {
+        if self.integrity.is_none() {
+            self.end = attribute.offset;
+        }
+        if self.integrity.is_none_or(|known| known.kind == AttributeType::MESSAGE_INTEGRITY) {
+            self.integrity = Some(attribute);
+        }
+    }
+
+    fn note(&mut self, kind: AttributeType) {
+        if kind.is_comprehension_required()
+            && !UNDERSTOOD.contains(&kind)
+            && let Some(place) = self.unknown.get_mut(self.unknown_count)
+        {
+            *place = kind;
+            self.unknown_count += 1;
+        }
+    }
+
+    /// Every protected attribute of a kind.
+    pub(super) fn all(&self, kind: AttributeType) -> impl Iterator<Item = Attribute<'a>> {
+        let end = self.end;
+        let before = move |attribute: &Attribute<'_>| attribute.offset < end;
+        self.message.attributes().flatten().take_while(before).filter(move |attribute| attribute.kind == kind)
+    }
+
+    /// The first protected attribute of a kind; later ones of the same kind count for nothing (RFC 8489 §14).
+    pub(super) fn find(&self, kind: AttributeType) -> Option<Attribute<'a>> {
+        self.all(kind).next()
+    }
+
+    pub(super) fn unknown(&self) -> &[AttributeType] {
+        self.unknown.get(..self.unknown_count).unwrap_or_default()
+    }
+
+    /// Malformed or not understood, as far as can be told without the method (RFC 8489 §6.3.1).
+    pub(super) fn check(&self) -> Result<(), Reject> {
+        if self.malformed {
+            return Err(Reject::malformed());
+        }
+        if self.unknown_count > 0 {
+            return Err(Reject::new(ErrorCode::UnknownAttribute, Why::Unknown));
+        }
+        Ok(())
+    }
+
+    /// The answer to this request, not signed yet.
+    pub(super) fn answer(&self) -> Answer<'static> {
+        Answer {
+            client: self.from.client,
+            method: self.message.method(),
+            id: self.message.transaction_id(),
+            fingerprint: self.has_fingerprint,
+            signature: None,
+        }
+    }
+
+    fn text(&self, kind: AttributeType) -> Option<&'a [u8]> {
+        self.find(kind).map(|attribute| attribute.value)
+    }
+}
+
+impl Relay {
+    /// RFC 8489 §9.2.4. The nonce is checked before any key is derived, so that a forged request costs one MAC.
+    pub(super) fn authenticate(&self, now: Now, request: &Request<'_>) -> Result<Authenticated, Reject> {
+        let unauthenticated = |why| Reject::new(ErrorCode::Unauthenticated, why);
+        let live = &self.live;
+        if live.credentials.is_empty() {
+            return Err(Reject::new(ErrorCode::Forbidden, Why::NoCredentials));
+        }
+        if request.malformed {
+            return Err(Reject::malformed());
+        }
+        let integrity = request.integrity.ok_or(unauthenticated(Why::Challenge))?;
+        let (Some(username), Some(realm), Some(nonce)) = (
+            request.text(AttributeType::USERNAME),
+            request.text(AttributeType::REALM),
+            request.text(AttributeType::NONCE),
+        ) else {
+            return Err(Reject::malformed());
+        };
+        if !self.nonces.verify(now.mono, request.from.client, nonce, live.lifetimes.nonce) {
+            return Err(Reject::new(ErrorCode::StaleNonce, Why::StaleNonce));
+        }
+        if realm != live.credentials.realm().as_bytes() {
+            return Err(unauthenticated(Why::WrongRealm));
+        }
+        let username =
+            std::str::from_utf8(username).map_err(|_| unauthenticated(Why::Auth(AuthFailure::UnknownUser)))?;
+        let slot = self.table.of_client(request.from);
+        let (identity, mine) = self.identify(now, request, username, integrity, slot)?;
+        let algorithm = match integrity.kind {
+            AttributeType::MESSAGE_INTEGRITY_SHA256 => Algorithm::Sha256,
+            _ => Algorithm::Sha1,
+        };
+        Ok(Authenticated { identity, username: username.into(), algorithm, slot: slot.filter(|_| mine) })
+    }
+
+    /// Whose key signed the request, and whether the five-tuple's allocation, if any, is his. The key of an
+    /// established allocation is at hand, so its own user costs no derivation.
+    fn identify(
+        &self,
+        now: Now,
+        request: &Request<'_>,
+        username: &str,
+        integrity: Attribute<'_>,
+        slot: Option<Slot>,
+    ) -> Result<(Identity, bool), Reject> {
+        let bytes = request.message.as_bytes();
+        let failed = |failure| Reject::new(ErrorCode::Unauthenticated, Why::Auth(failure));
+        let strict = self.live.expiry == Expiry::Strict || request.message.method() == Method::ALLOCATE;
+        let own = slot.and_then(|slot| self.table.get(slot)).filter(|allocation| *allocation.username == *username);
+        let Some(allocation) = own else {
+            let matches = |key: &IntegrityKey| key.verify(bytes, &integrity);
+            let identity = self.live.credentials.authenticate(username, now.unix, strict, matches).map_err(failed)?;
+            return Ok((identity, false));
+        };
+        if !allocation.key.verify(bytes, &integrity) {
+            return Err(failed(AuthFailure::BadIntegrity));
+        }
+        if let Some(ago) = allocation.credential_expires.and_then(|expires| now.unix.checked_sub(expires))
+            && self.live.expiry == Expiry::Strict
+        {
+            return Err(failed(AuthFailure::Expired { ago }));
+        }
+        let identity = Identity {
+            user: allocation.user.clone(),
+            expires: allocation.credential_expires,
+            key: allocation.key.clone(),
+        };
+        Ok((identity, true))
+    }
+
+    /// The slot of the requester's allocation, or the right error: 437 without one, 441 when it is another's
+    /// (RFC 8656 §5).
+    pub(super) fn own_allocation(&self, request: &Request<'_>, auth: &Authenticated) -> Result<Slot, Reject> {
+        match (auth.slot, self.table.of_client(request.from)) {
+            (Some(slot), _) => Ok(slot),
+            (None, Some(_)) => Err(Reject::new(ErrorCode::WrongCredentials, Why::WrongUser)),
+            (None, None) => Err(Reject::new(ErrorCode::AllocationMismatch, Why::NoAllocation)),
+        }
+    }
+
+    /// Encodes a success response.
+    pub(super) fn accept(&mut self, answer: Answer<'_>, success: Success, out: &mut Vec<u8>) -> Action {
+        let mut writer = Writer::success(out, answer.method, answer.id);
+        if let Some(relayed) = success.relayed {
+            writer.xor_address(AttributeType::XOR_RELAYED_ADDRESS, relayed);
+        }
+        if let Some(lifetime) = success.lifetime {
+            writer.u32(AttributeType::LIFETIME, lifetime);
+        }
+        if let Some(token) = success.token {
+            writer.attribute(AttributeType::RESERVATION_TOKEN, &token.0);
+        }
+        if let Some(mapped) = success.mapped {
+            writer.xor_address(AttributeType::XOR_MAPPED_ADDRESS, mapped);
+        }
+        self.tally.response(answer.method, None);
+        self.finish(answer, writer)
+    }
+
+    /// Encodes an error response; challenges carry realm and nonce.
+    pub(super) fn refuse(
+        &mut self,
+        now: Now,
+        answer: Answer<'_>,
+        reject: &Reject,
+        details: Details<'_>,
+        out: &mut Vec<u8>,
+    ) -> Action {
+        let mut writer = Writer::error(out, answer.method, answer.id, reject.code);
+        match reject.code {
+            ErrorCode::Unauthenticated | ErrorCode::StaleNonce => {
+                writer.attribute(AttributeType::REALM, self.live.credentials.realm().as_bytes());
+                writer.attribute(AttributeType::NONCE, &self.nonces.make(now.mono, answer.client));
+            }
+            ErrorCode::UnknownAttribute => {
+                writer.unknown_attributes(details.unknown);
+            }
+            _ => {}
+        }
+        let refusal = Refusal {
+            client: answer.client,
+            method: answer.method,
+            code: reject.code,
+            why: reject.why,
+            username: details.username.map(Into::into),
+        };
+        self.tally.refusal(&refusal);
+        if reject.why != Why::Challenge {
+            self.table.events.push_back(Event::Refused(refusal));
+        }
+        self.finish(answer, writer)
+    }
+
+    fn finish(&self, answer: Answer<'_>, mut writer: Writer<'_>) -> Action {
+        if let Some(software) = &self.live.software {
+            writer.attribute(AttributeType::SOFTWARE, software.as_bytes());
+        }
+        if let Some((key, algorithm)) = answer.signature {
+            writer.integrity(key, algorithm);
+        }
+        if answer.fingerprint {
+            writer.fingerprint();
+        }
+        Action::Reply { out: writer.finish() }
+    }
+}
+
+/// What an error response says or logs beyond its code.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Details<'a> {
+    pub(super) unknown: &'a [AttributeType],
+    pub(super) username: Option<&'a str>,
+}
+
+impl<'a> Details<'a> {
+    /// The unknown attributes of a request, and its user name where a credential is the cause.
+    pub(super) fn of(request: &'a Request<'_>, why: Why) -> Details<'a> {
+        let named = matches!(why, Why::Auth(_) | Why::WrongUser);
+        let username = request.text(AttributeType::USERNAME).filter(|_| named);
+        Details { unknown: request.unknown(), username: username.and_then(|bytes| std::str::from_utf8(bytes).ok()) }
+    }
+}

@@ -1,0 +1,204 @@
+//! Every allocation with its indexes, flow rows and deadlines: the only place where they change, so that none can
+//! outlive another.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use hashbrown::HashMap;
+use slab::Slab;
+
+use super::action::{EndReason, Event, FiveTuple, RelayId, Traffic};
+use super::allocation::{Allocation, Channel};
+use super::clock::Mono;
+use super::expiry::{Expiry, Item};
+use super::flow::{Flow, FlowKey, FlowTable};
+
+/// The hasher of every table: its seed is the engine's secret, since the keys are an attacker's choice.
+pub(super) type Seed = foldhash::fast::FixedState;
+
+/// The slot of an allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Slot(pub(super) u32);
+
+impl Slot {
+    fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// All allocations.
+#[derive(Debug)]
+pub(super) struct Table {
+    allocations: Slab<Allocation>,
+    by_client: HashMap<FiveTuple, Slot, Seed>,
+    by_relay: HashMap<RelayId, Slot, Seed>,
+    by_local: HashMap<SocketAddr, RelayId, Seed>,
+    flows: FlowTable,
+    pub(super) expiry: Expiry,
+    pub(super) events: VecDeque<Event>,
+}
+
+impl Table {
+    pub(super) fn new(seed: u64) -> Table {
+        let seed = || Seed::with_seed(seed);
+        Table {
+            allocations: Slab::new(),
+            by_client: HashMap::with_hasher(seed()),
+            by_relay: HashMap::with_hasher(seed()),
+            by_local: HashMap::with_hasher(seed()),
+            flows: FlowTable::new(seed()),
+            expiry: Expiry::default(),
+            events: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.allocations.len()
+    }
+
+    pub(super) fn flows_len(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// The allocation of a client.
+    pub(super) fn of_client(&self, five_tuple: &FiveTuple) -> Option<Slot> {
+        self.by_client.get(five_tuple).copied()
+    }
+
+    /// The allocation of a relay socket.
+    pub(super) fn of_relay(&self, relay: RelayId) -> Option<Slot> {
+        self.by_relay.get(&relay).copied()
+    }
+
+    /// The relay socket of this engine that is bound to an address.
+    pub(super) fn relay_at(&self, local: SocketAddr) -> Option<RelayId> {
+        self.by_local.get(&local).copied()
+    }
+
+    pub(super) fn get(&self, slot: Slot) -> Option<&Allocation> {
+        self.allocations.get(slot.index())
+    }
+
+    pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut Allocation> {
+        self.allocations.get_mut(slot.index())
+    }
+
+    pub(super) fn slots(&self) -> Vec<Slot> {
+        self.allocations.iter().filter_map(|(index, _)| u32::try_from(index).ok().map(Slot)).collect()
+    }
+
+    /// Adds an allocation to every index.
+    pub(super) fn insert(&mut self, mut allocation: Allocation) -> Option<Slot> {
+        let slot = Slot(u32::try_from(self.allocations.vacant_key()).ok()?);
+        allocation.queued = allocation.deadline();
+        self.expiry.insert(allocation.queued, Item::Allocation(slot.0));
+        self.by_client.insert(allocation.five_tuple, slot);
+        self.by_relay.insert(allocation.relayed.id, slot);
+        self.by_local.insert(allocation.relayed.local, allocation.relayed.id);
+        self.events.push_back(Event::Started(allocation.record(Traffic::default())));
+        self.allocations.insert(allocation);
+        Some(slot)
+    }
+
+    /// Removes an allocation from everything; its relay socket is to be closed.
+    pub(super) fn remove(&mut self, slot: Slot, reason: EndReason) -> Option<Allocation> {
+        let mut allocation = self.allocations.try_remove(slot.index())?;
+        self.expiry.remove(allocation.queued, Item::Allocation(slot.0));
+        self.by_client.remove(&allocation.five_tuple);
+        self.by_relay.remove(&allocation.relayed.id);
+        self.by_local.remove(&allocation.relayed.local);
+        for channel in std::mem::take(&mut allocation.channels) {
+            let keys = allocation.flow_keys(&channel);
+            unbind(&mut self.flows, &mut self.events, &mut allocation.traffic, keys);
+        }
+        self.events.push_back(Event::Close(allocation.relayed.id, allocation.relayed.local));
+        self.events.push_back(Event::Ended(allocation.record(allocation.traffic), reason));
+        Some(allocation)
+    }
+
+    /// Applies a flow row to a datagram.
+    pub(super) fn relay(&mut self, now: Mono, key: &FlowKey, bytes: usize) -> Option<FlowKey> {
+        self.flows.relay(now, key, bytes)
+    }
+
+    /// Brings an allocation's flow rows and its place in the queue up to date after a change to it.
+    pub(super) fn settle(&mut self, slot: Slot) {
+        let Some(allocation) = self.allocations.get_mut(slot.index()) else { return };
+        for channel in &allocation.channels {
+            let [client, peer] = allocation.flow_keys(channel);
+            let expires = allocation.flow_expires(channel);
+            if self.flows.get(&client).is_none_or(|row| row.expires != expires) {
+                let [up, down] = self.flows.bind(client, peer, slot.0, expires);
+                self.events.push_back(Event::FlowUp(client, up));
+                self.events.push_back(Event::FlowUp(peer, down));
+            }
+        }
+        let deadline = allocation.deadline();
+        if deadline != allocation.queued {
+            self.expiry.remove(allocation.queued, Item::Allocation(slot.0));
+            self.expiry.insert(deadline, Item::Allocation(slot.0));
+            allocation.queued = deadline;
+        }
+    }
+
+    /// Drops what has lapsed, and the allocation itself when its own time has come. Called when the queue fired.
+    pub(super) fn lapse(&mut self, slot: Slot, now: Mono) -> Option<Allocation> {
+        let allocation = self.allocations.get_mut(slot.index())?;
+        // The queue gave its entry up.
+        allocation.queued = Mono(u64::MAX);
+        if now >= allocation.expires {
+            return self.remove(slot, EndReason::Expired);
+        }
+        self.retain(slot, |permission| now < permission.expires, |channel| now < channel.held);
+        None
+    }
+
+    /// Keeps only the permissions and channels that pass; the rows of the others go with them. The caller settles.
+    pub(super) fn retain(
+        &mut self,
+        slot: Slot,
+        permission: impl Fn(&super::allocation::Permission) -> bool,
+        channel: impl Fn(&Channel) -> bool,
+    ) {
+        let Some(allocation) = self.allocations.get_mut(slot.index()) else { return };
+        allocation.permissions.retain(|item| permission(item));
+        let (kept, gone): (Vec<Channel>, Vec<Channel>) =
+            std::mem::take(&mut allocation.channels).into_iter().partition(|item| channel(item));
+        allocation.channels = kept;
+        for channel in gone {
+            let keys = allocation.flow_keys(&channel);
+            unbind(&mut self.flows, &mut self.events, &mut allocation.traffic, keys);
+        }
+    }
+
+    /// An allocation's traffic up to now.
+    pub(super) fn traffic(&self, slot: Slot) -> Traffic {
+        let Some(allocation) = self.get(slot) else { return Traffic::default() };
+        let mut traffic = allocation.traffic;
+        for channel in &allocation.channels {
+            let [client, peer] = allocation.flow_keys(channel);
+            count(&mut traffic, [self.flows.get(&client), self.flows.get(&peer)]);
+        }
+        traffic
+    }
+}
+
+/// Removes both rows of a channel and adds what they counted to `traffic`.
+fn unbind(flows: &mut FlowTable, events: &mut VecDeque<Event>, traffic: &mut Traffic, keys: [FlowKey; 2]) {
+    let [up, down] = keys.map(|key| {
+        let row = flows.unbind(&key);
+        if row.is_some() {
+            events.push_back(Event::FlowDown(key));
+        }
+        row
+    });
+    count(traffic, [up.as_ref(), down.as_ref()]);
+}
+
+/// Adds the counters of the client's and the peer's row.
+fn count(traffic: &mut Traffic, [up, down]: [Option<&Flow>; 2]) {
+    traffic.sent_packets += up.map_or(0, |row| row.packets);
+    traffic.sent_bytes += up.map_or(0, |row| row.bytes);
+    traffic.received_packets += down.map_or(0, |row| row.packets);
+    traffic.received_bytes += down.map_or(0, |row| row.bytes);
+}

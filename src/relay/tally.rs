@@ -1,0 +1,92 @@
+//! The engine's own counters: plain numbers, read by the host.
+
+use super::action::{Discard, Refusal, Why};
+use crate::credentials::AuthFailure;
+use crate::wire::{ErrorCode, Method};
+
+/// The methods that are told apart in counters; the last row is for all others.
+pub const METHODS: [(Method, &str); 5] = [
+    (Method::BINDING, "binding"),
+    (Method::ALLOCATE, "allocate"),
+    (Method::REFRESH, "refresh"),
+    (Method::CREATE_PERMISSION, "create_permission"),
+    (Method::CHANNEL_BIND, "channel_bind"),
+];
+
+/// The codes that are told apart in counters; the first stands for success.
+pub const CODES: [u16; 17] = [200, 300, 400, 401, 403, 420, 437, 438, 440, 441, 442, 443, 446, 447, 486, 500, 508];
+
+/// Everything counted since the engine began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Datagrams that led nowhere, by [`Discard::index`].
+    pub discards: [u64; Discard::ALL.len()],
+    /// Responses, by method (in the order of [`METHODS`], then others) and code (in the order of [`CODES`]).
+    pub responses: [[u64; CODES.len()]; METHODS.len() + 1],
+    /// First answers to clients that do not know the realm and nonce yet: no failures.
+    pub challenges: u64,
+    /// Time-limited credentials that were right but too old.
+    pub auth_expired: u64,
+    /// Known users whose message integrity did not match.
+    pub auth_bad_integrity: u64,
+    /// Users that nobody knows.
+    pub auth_unknown_user: u64,
+    /// Nonces too old or of another client.
+    pub auth_stale_nonce: u64,
+    /// Allocations begun.
+    pub allocations: u64,
+    /// Packets relayed from clients to peers.
+    pub sent_packets: u64,
+    /// Application bytes of those.
+    pub sent_bytes: u64,
+    /// Packets relayed from peers to clients.
+    pub received_packets: u64,
+    /// Application bytes of those.
+    pub received_bytes: u64,
+}
+
+impl Tally {
+    pub(super) fn response(&mut self, method: Method, code: Option<ErrorCode>) {
+        let row = METHODS.iter().position(|(known, _)| *known == method).unwrap_or(METHODS.len());
+        let number = code.map_or(200, ErrorCode::number);
+        let column = CODES.iter().position(|known| *known == number);
+        let place = column.and_then(|column| self.responses.get_mut(row)?.get_mut(column));
+        if let Some(place) = place {
+            *place += 1;
+        }
+    }
+
+    pub(super) fn refusal(&mut self, refusal: &Refusal) {
+        self.response(refusal.method, Some(refusal.code));
+        match refusal.why {
+            Why::Challenge => self.challenges += 1,
+            Why::StaleNonce => self.auth_stale_nonce += 1,
+            Why::Auth(AuthFailure::Expired { .. }) => self.auth_expired += 1,
+            Why::Auth(AuthFailure::BadIntegrity) => self.auth_bad_integrity += 1,
+            Why::Auth(AuthFailure::UnknownUser) => self.auth_unknown_user += 1,
+            Why::NoCredentials
+            | Why::Malformed
+            | Why::Unknown
+            | Why::WrongRealm
+            | Why::WrongUser
+            | Why::AlreadyAllocated
+            | Why::NoAllocation
+            | Why::Unsupported
+            | Why::ForbiddenPeer
+            | Why::ChannelConflict
+            | Why::UserQuota
+            | Why::SourceQuota
+            | Why::Capacity
+            | Why::NoPort
+            | Why::NoReservation
+            | Why::Draining
+            | Why::Host => {}
+        }
+    }
+
+    pub(super) fn discard(&mut self, reason: Discard) {
+        if let Some(place) = self.discards.get_mut(reason.index()) {
+            *place += 1;
+        }
+    }
+}
