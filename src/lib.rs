@@ -8,3 +8,9 @@ pub mod credentials;
 
 /// RFC 8489 and RFC 8656 as a plain value: packet in, action out.
 pub mod relay;
+
+/// The kernel's copy of the flow rows; today always off.
+pub mod fastpath;
+
+/// Worker threads, sockets and system calls.
+pub mod net;

@@ -212,10 +212,9 @@ impl Relay {
         self.ports.release(address);
     }
 
-    /// Whether a relay port is of this engine's share.
-    pub fn owns_port(&self, port: u16) -> bool {
-        let share = self.ports.share();
-        share.owner(port) == share.index
+    /// This engine's share of the relay ports.
+    pub fn share(&self) -> &PortShare {
+        self.ports.share()
     }
 
     /// The counters since the engine began.
@@ -323,4 +322,15 @@ pub struct Usage {
     pub reservations: usize,
     /// Entries of the expiry queue.
     pub deadlines: usize,
+}
+
+impl Usage {
+    /// Adds what another engine holds.
+    pub fn add(&mut self, other: &Usage) {
+        self.allocations += other.allocations;
+        self.flows += other.flows;
+        self.ports += other.ports;
+        self.reservations += other.reservations;
+        self.deadlines += other.deadlines;
+    }
 }

@@ -46,6 +46,28 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Adds another engine's counters.
+    pub fn add(&mut self, other: &Tally) {
+        for (sum, more) in self.discards.iter_mut().zip(other.discards) {
+            *sum += more;
+        }
+        for (row, other) in self.responses.iter_mut().zip(other.responses) {
+            for (sum, more) in row.iter_mut().zip(other) {
+                *sum += more;
+            }
+        }
+        self.challenges += other.challenges;
+        self.auth_expired += other.auth_expired;
+        self.auth_bad_integrity += other.auth_bad_integrity;
+        self.auth_unknown_user += other.auth_unknown_user;
+        self.auth_stale_nonce += other.auth_stale_nonce;
+        self.allocations += other.allocations;
+        self.sent_packets += other.sent_packets;
+        self.sent_bytes += other.sent_bytes;
+        self.received_packets += other.received_packets;
+        self.received_bytes += other.received_bytes;
+    }
+
     pub(super) fn response(&mut self, method: Method, code: Option<ErrorCode>) {
         let row = METHODS.iter().position(|(known, _)| *known == method).unwrap_or(METHODS.len());
         let number = code.map_or(200, ErrorCode::number);

@@ -1,0 +1,68 @@
+//! What a worker counts, and what it publishes for others to read.
+
+use std::ops::AddAssign;
+
+use crate::relay::{Tally, Usage};
+
+/// What a worker's sockets went through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NetCounters {
+    /// Datagrams from clients.
+    pub client_datagrams: u64,
+    /// Datagrams from peers.
+    pub peer_datagrams: u64,
+    /// Datagrams that the kernel dropped on listeners because they were not read in time.
+    pub listener_kernel_drops: u64,
+    /// Datagrams that the kernel dropped on relay sockets.
+    pub relay_kernel_drops: u64,
+    /// Datagrams handed to the kernel.
+    pub sent: u64,
+    /// Datagrams that the kernel had no room for.
+    pub send_full: u64,
+    /// Datagrams that the kernel refused: no route, a firewall, too long.
+    pub send_failed: u64,
+    /// Runs of datagrams sent by one segmented message.
+    pub segmented: u64,
+    /// Segmented messages that were refused and sent one by one.
+    pub segmented_refused: u64,
+    /// Datagrams too long for the receive buffer.
+    pub truncated: u64,
+    /// Times this worker was started anew after a panic; its allocations were lost.
+    pub restarts: u64,
+}
+
+/// Everything a worker publishes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The engine's counters.
+    pub tally: Tally,
+    /// What the engine holds.
+    pub usage: Usage,
+    /// The sockets' counters.
+    pub net: NetCounters,
+}
+
+impl Snapshot {
+    pub(super) fn plus(mut self, other: &Snapshot) -> Snapshot {
+        self.tally.add(&other.tally);
+        self.usage.add(&other.usage);
+        self.net += other.net;
+        self
+    }
+}
+
+impl AddAssign for NetCounters {
+    fn add_assign(&mut self, other: NetCounters) {
+        self.client_datagrams += other.client_datagrams;
+        self.peer_datagrams += other.peer_datagrams;
+        self.listener_kernel_drops += other.listener_kernel_drops;
+        self.relay_kernel_drops += other.relay_kernel_drops;
+        self.sent += other.sent;
+        self.send_full += other.send_full;
+        self.send_failed += other.send_failed;
+        self.segmented += other.segmented;
+        self.segmented_refused += other.segmented_refused;
+        self.truncated += other.truncated;
+        self.restarts += other.restarts;
+    }
+}

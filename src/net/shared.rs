@@ -1,0 +1,132 @@
+//! What crosses threads: commands to workers, what workers publish, quotas, and sockets reserved for a token.
+//! Every lock here is taken per command, per allocation or ten times a second, never per packet.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::counters::Snapshot;
+use super::quota::{Ledger, Quotas};
+use super::sys::{UdpSocket, Wake};
+use crate::relay::{Live, ReservationToken};
+
+/// What a worker may be told.
+#[derive(Debug)]
+pub(super) enum Command {
+    SetLive(Arc<Live>),
+    Drain,
+    Stop,
+}
+
+/// A worker's letter box. It holds the newest of each kind of command, so it cannot overflow.
+#[derive(Debug)]
+pub(super) struct Mailbox {
+    wake: Wake,
+    live: Mutex<Arc<Live>>,
+    letters: Mutex<Letters>,
+    published: Mutex<Snapshot>,
+}
+
+/// What lies in a letter box.
+#[derive(Debug, Default)]
+pub(super) struct Letters {
+    /// There is a newer `live`.
+    pub(super) live: bool,
+    pub(super) drain: bool,
+    pub(super) stop: bool,
+    /// Ports of this worker's share that others gave back; never more than the share has.
+    pub(super) returned: Vec<SocketAddr>,
+}
+
+impl Mailbox {
+    pub(super) fn new(live: Arc<Live>) -> io::Result<Mailbox> {
+        Ok(Mailbox {
+            wake: Wake::new()?,
+            live: Mutex::new(live),
+            letters: Mutex::default(),
+            published: Mutex::default(),
+        })
+    }
+
+    pub(super) fn send(&self, command: Command) {
+        let mut letters = lock(&self.letters);
+        match command {
+            Command::SetLive(live) => {
+                *lock(&self.live) = live;
+                letters.live = true;
+            }
+            Command::Drain => letters.drain = true,
+            Command::Stop => letters.stop = true,
+        }
+        drop(letters);
+        self.wake.wake();
+    }
+
+    fn return_port(&self, address: SocketAddr) {
+        lock(&self.letters).returned.push(address);
+        self.wake.wake();
+    }
+
+    pub(super) fn wake(&self) -> &Wake {
+        &self.wake
+    }
+
+    /// The newest rules.
+    pub(super) fn live(&self) -> Arc<Live> {
+        lock(&self.live).clone()
+    }
+
+    /// Empties the box.
+    pub(super) fn take(&self) -> Letters {
+        self.wake.drain();
+        std::mem::take(&mut lock(&self.letters))
+    }
+
+    pub(super) fn publish(&self, snapshot: Snapshot) {
+        *lock(&self.published) = snapshot;
+    }
+
+    pub(super) fn published(&self) -> Snapshot {
+        *lock(&self.published)
+    }
+}
+
+/// What all workers share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) ledger: Arc<Ledger>,
+    mailboxes: Vec<Arc<Mailbox>>,
+    /// Sockets bound by EVEN-PORT with R = 1, until their token comes to whichever worker, or their time is over.
+    reserved: Mutex<HashMap<ReservationToken, (UdpSocket, SocketAddr)>>,
+}
+
+impl Shared {
+    pub(super) fn new(quotas: Quotas, mailboxes: Vec<Arc<Mailbox>>) -> Shared {
+        Shared { ledger: Arc::new(Ledger::new(quotas)), mailboxes, reserved: Mutex::default() }
+    }
+
+    pub(super) fn mailbox(&self, worker: usize) -> &Arc<Mailbox> {
+        &self.mailboxes[worker]
+    }
+
+    pub(super) fn reserve(&self, token: ReservationToken, socket: UdpSocket, address: SocketAddr) {
+        lock(&self.reserved).insert(token, (socket, address));
+    }
+
+    pub(super) fn claim(&self, token: ReservationToken) -> Option<(UdpSocket, SocketAddr)> {
+        lock(&self.reserved).remove(&token)
+    }
+
+    /// Tells the worker whose share a port is of that it is free again.
+    pub(super) fn return_port(&self, owner: usize, address: SocketAddr) {
+        if let Some(mailbox) = self.mailboxes.get(owner) {
+            mailbox.return_port(address);
+        }
+    }
+}
+
+/// A worker that panicked under a lock leaves nothing half done here, so the lock stays good.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,414 @@
+//! One worker: receive, ask the engine, send; then what is rare.
+
+use std::io;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{debug, error, warn};
+
+use super::clock::Clock;
+use super::counters::{NetCounters, Snapshot};
+use super::outbox::{Body, Buffers, Outbox, RunHint, Target};
+use super::relays::{self, Relays};
+use super::shared::{Mailbox, Shared};
+use super::sys::{Epoll, Events, Interest, ReceiveBatch, UdpSocket, receive_one};
+use crate::fastpath::FastPath;
+use crate::relay::{
+    self, Action, Event, FiveTuple, ListenerId, Mono, Now, OpenError, Opened, PeerAddr, PendingAllocation, Relay,
+    RelayId, Want,
+};
+
+/// The longest run that UDP_GRO glues together, and the longest datagram there is.
+const LONGEST: usize = 65_536;
+/// Datagrams, or runs, taken from a listener by one call.
+const SLOTS: usize = 32;
+/// Calls a listener gets before the others have their turn.
+const CALLS: usize = 4;
+/// Room for what relay sockets bring in one turn before it has to be sent.
+const ARENA: usize = 512 * 1024;
+/// Up to so many ready sockets, reading one empty costs less than another wait.
+const FEW: usize = 4;
+/// Datagrams, or runs, taken from a relay socket before the others have their turn.
+const RECEIVES: usize = 16;
+/// Sockets reported by one wait.
+const EVENTS: usize = 256;
+/// How old published counters may be.
+const PUBLISH: Duration = Duration::from_millis(50);
+
+const WAKE: u64 = u64::MAX;
+const LISTENER: u64 = 1 << 32;
+
+/// The epoll token of a relay socket: its number, below those of listeners.
+pub(super) fn relay_token(id: RelayId) -> u64 {
+    u64::from(id.0)
+}
+
+/// What outlives a worker's panic: its listeners and what it is built from.
+pub(super) struct Seat {
+    pub(super) index: usize,
+    pub(super) listeners: Vec<UdpSocket>,
+    pub(super) engine: relay::Config,
+    pub(super) shared: Arc<Shared>,
+    pub(super) clock: Clock,
+}
+
+/// Runs a worker until it is told to stop. A panic costs this worker's allocations, not the daemon.
+pub(super) fn run(seat: &Seat) {
+    let mut restarts = 0;
+    loop {
+        let worker = || Worker::new(seat, restarts).and_then(|mut worker| worker.serve());
+        match catch_unwind(AssertUnwindSafe(worker)) {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => {
+                error!(worker = seat.index, %error, "worker ended: its epoll instance failed");
+                return;
+            }
+            Err(_) => {
+                restarts += 1;
+                error!(worker = seat.index, restarts, "worker panicked and starts anew; its allocations are lost");
+            }
+        }
+    }
+}
+
+struct Worker<'a> {
+    core: Core<'a>,
+    batch: ReceiveBatch,
+    arena: Vec<u8>,
+    arena_used: usize,
+    listener_drops: Vec<u32>,
+    published: Mono,
+    dirty: bool,
+}
+
+/// Everything but the receive buffers, so that those can be read while this is changed.
+struct Core<'a> {
+    seat: &'a Seat,
+    epoll: Epoll,
+    relay: Relay,
+    relays: Relays,
+    outbox: Outbox,
+    fastpath: FastPath,
+    counters: NetCounters,
+}
+
+impl<'a> Worker<'a> {
+    fn new(seat: &'a Seat, restarts: u64) -> io::Result<Worker<'a>> {
+        let epoll = Epoll::new()?;
+        let mailbox = seat.shared.mailbox(seat.index);
+        epoll.add(mailbox.wake(), WAKE, Interest::READ)?;
+        for (number, listener) in seat.listeners.iter().enumerate() {
+            epoll.add(listener, LISTENER + number as u64, Interest::READ)?;
+        }
+        let core = Core {
+            seat,
+            epoll,
+            relay: Relay::new(seat.engine.clone(), mailbox.live()),
+            relays: Relays::default(),
+            outbox: Outbox::new(),
+            fastpath: FastPath::Off,
+            counters: NetCounters { restarts, ..NetCounters::default() },
+        };
+        Ok(Worker {
+            core,
+            batch: ReceiveBatch::new(SLOTS, LONGEST),
+            arena: vec![0; ARENA],
+            arena_used: 0,
+            listener_drops: vec![0; seat.listeners.len()],
+            published: Mono(0),
+            dirty: true,
+        })
+    }
+
+    fn serve(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        let clock = self.core.seat.clock;
+        loop {
+            let ready = self.core.epoll.wait(&mut events, self.timeout(clock.now().mono))?;
+            let now = clock.now();
+            let mut stop = false;
+            for event in events.iter() {
+                match event.token {
+                    WAKE => stop = self.read_letters(),
+                    token if token >= LISTENER => self.receive_from_clients(now, (token - LISTENER) as usize),
+                    token => self.receive_from_peer(now, RelayId(token as u32), ready <= FEW),
+                }
+            }
+            self.flush();
+            if self.core.relay.poll_timeout().is_some_and(|deadline| deadline <= now.mono) {
+                self.core.relay.handle_timeout(now);
+            }
+            self.core.carry_out_events();
+            self.publish(now.mono, stop);
+            if stop {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Until the engine's next deadline, or until counters are to be published; for ever when nothing is to be done.
+    fn timeout(&self, now: Mono) -> Option<Duration> {
+        let engine = self.core.relay.poll_timeout().map(|deadline| deadline.since(now));
+        let publish = self.dirty.then_some(PUBLISH);
+        [engine, publish].into_iter().flatten().min()
+    }
+
+    /// Takes commands. `true` when the worker is to stop.
+    fn read_letters(&mut self) -> bool {
+        let mailbox = self.mailbox().clone();
+        let letters = mailbox.take();
+        if letters.live {
+            self.core.relay.set_live(mailbox.live());
+        }
+        if letters.drain {
+            self.core.relay.drain();
+        }
+        for address in letters.returned {
+            self.core.relay.port_returned(address);
+        }
+        letters.stop
+    }
+
+    fn mailbox(&self) -> &Arc<Mailbox> {
+        self.core.seat.shared.mailbox(self.core.seat.index)
+    }
+
+    fn receive_from_clients(&mut self, now: Now, number: usize) {
+        let seat = self.core.seat;
+        let Some(socket) = seat.listeners.get(number) else { return };
+        let listener = ListenerId(u16::try_from(number).unwrap_or(u16::MAX));
+        for _ in 0..CALLS {
+            let received = match self.batch.receive(socket) {
+                Ok(received) => received,
+                Err(error) => {
+                    self.read_failed(&error, socket);
+                    return;
+                }
+            };
+            for slot in 0..received {
+                self.client_slot(now, listener, slot);
+            }
+            self.flush();
+            if received < self.batch.capacity() {
+                return;
+            }
+        }
+    }
+
+    /// One datagram of a client, or one run that the kernel glued together.
+    fn client_slot(&mut self, now: Now, listener: ListenerId, slot: usize) {
+        let Some((received, bytes)) = self.batch.get(slot) else { return };
+        if let Some(drops) = received.kernel_drops
+            && let Some(known) = self.listener_drops.get_mut(usize::from(listener.0))
+        {
+            self.core.counters.listener_kernel_drops += u64::from(drops.wrapping_sub(*known));
+            *known = drops;
+        }
+        if received.truncated {
+            self.core.counters.truncated += 1;
+            return;
+        }
+        let from = FiveTuple { client: received.source, listener, stream: None };
+        let mut offset = 0;
+        for packet in received.segments(bytes) {
+            self.core.counters.client_datagrams += 1;
+            let action = self.core.relay.handle_client(now, &from, packet, &mut self.core.outbox.bytes);
+            self.core.act_for_client(now, &from, action, slot, offset);
+            offset += packet.len();
+        }
+    }
+
+    fn receive_from_peer(&mut self, now: Now, id: RelayId, few: bool) {
+        for _ in 0..RECEIVES {
+            if self.arena.len() - self.arena_used < LONGEST {
+                self.flush();
+            }
+            let Some(relay) = self.core.relays.get_mut(id) else { return };
+            let start = self.arena_used;
+            let Some(room) = self.arena.get_mut(start..start + LONGEST) else { return };
+            let received = match receive_one(&relay.socket, room) {
+                Ok(received) => received,
+                Err(error) => {
+                    if error.kind() != io::ErrorKind::WouldBlock {
+                        // An ICMP error that a send left behind; asking for it clears it.
+                        let _ = relay.socket.take_error();
+                    }
+                    return;
+                }
+            };
+            if let Some(drops) = received.kernel_drops {
+                self.core.counters.relay_kernel_drops += u64::from(drops.wrapping_sub(relay.kernel_drops));
+                relay.kernel_drops = drops;
+            }
+            self.arena_used = (start + received.length).next_multiple_of(64);
+            let bytes = self.arena.get(start..start + received.length).unwrap_or_default();
+            let mut offset = start;
+            for packet in received.segments(bytes) {
+                self.core.counters.peer_datagrams += 1;
+                let source = PeerAddr(received.source);
+                let action = self.core.relay.handle_peer(now, id, source, packet, &mut self.core.outbox.bytes);
+                self.core.act_for_peer(id, action, offset);
+                offset += packet.len();
+            }
+            let is_run = received.length > received.segment;
+            if !is_run && !few {
+                return;
+            }
+        }
+    }
+
+    fn read_failed(&mut self, error: &io::Error, socket: &UdpSocket) {
+        if error.kind() != io::ErrorKind::WouldBlock {
+            debug!(worker = self.core.seat.index, %error, "listener read failed");
+            let _ = socket.take_error();
+        }
+    }
+
+    fn flush(&mut self) {
+        let Core { outbox, relays, counters, seat, .. } = &mut self.core;
+        let buffers = Buffers { batch: &self.batch, arena: &self.arena };
+        outbox.flush(&seat.listeners, relays, buffers, counters);
+        self.arena_used = 0;
+    }
+
+    fn publish(&mut self, now: Mono, at_once: bool) {
+        self.dirty = !at_once && now.since(self.published) < PUBLISH;
+        if !self.dirty {
+            self.published = now;
+            self.mailbox().publish(Snapshot {
+                tally: *self.core.relay.tally(),
+                usage: self.core.relay.usage(),
+                net: self.core.counters,
+            });
+        }
+    }
+}
+
+impl Core<'_> {
+    /// Carries out what a client's packet caused; the packet stands at `offset` of a slot.
+    fn act_for_client(&mut self, now: Now, from: &FiveTuple, action: Action, slot: usize, offset: usize) {
+        match action {
+            Action::Discard(_) => {}
+            Action::Reply { out } => {
+                let target = Target::Client(from.listener, from.client);
+                self.outbox.push(target, out, Body::None, 0, &mut RunHint::default());
+            }
+            Action::ToPeer { relay: id, peer, payload } => {
+                let Some(relay) = self.relays.get_mut(id) else { return };
+                let body = Body::Slot(slot, offset + payload.start..offset + payload.end);
+                self.outbox.push(Target::Peer(id, peer.0), 0..0, body, 0, &mut relay.to_peer);
+            }
+            Action::ToClient { client, out, payload, padding } => {
+                let body = Body::Slot(slot, offset + payload.start..offset + payload.end);
+                self.outbox.push_next(Target::Client(client.listener, client.client), out, body, padding);
+            }
+            Action::Open(pending) => {
+                let outcome = self.fulfil(&pending);
+                let action = self.relay.opened(now, pending, outcome, &mut self.outbox.bytes);
+                self.act_for_client(now, from, action, slot, offset);
+            }
+        }
+    }
+
+    /// Carries out what a peer's packet caused; the packet stands at `offset` of the arena.
+    fn act_for_peer(&mut self, id: RelayId, action: Action, offset: usize) {
+        match action {
+            Action::ToClient { client, out, payload, padding } => {
+                let Some(relay) = self.relays.get_mut(id) else { return };
+                let body = Body::Arena(offset + payload.start..offset + payload.end);
+                let target = Target::Client(client.listener, client.client);
+                self.outbox.push(target, out, body, padding, &mut relay.to_client);
+            }
+            // A peer's packet is delivered or discarded, nothing else.
+            Action::Discard(_) | Action::Reply { .. } | Action::ToPeer { .. } | Action::Open(_) => {}
+        }
+    }
+
+    /// Keeps the promise of an allocation: a place in the quotas, then a socket.
+    fn fulfil(&mut self, pending: &PendingAllocation) -> Result<Opened, OpenError> {
+        let shared = &self.seat.shared;
+        let permit = || shared.ledger.acquire(pending.user(), pending.client().client.ip());
+        match pending.want() {
+            Want::Bind(address) => {
+                let permit = permit()?;
+                let socket = relays::bind(address).map_err(|error| refused(&error, address))?;
+                let id = self.relays.insert(&self.epoll, socket, permit);
+                id.map(|id| Opened::Relay(id, address)).map_err(|error| refused(&error, address))
+            }
+            Want::Reserve(address, token) => {
+                let socket = relays::bind(address).map_err(|error| refused(&error, address))?;
+                shared.reserve(token, socket, address);
+                Ok(Opened::Reserved)
+            }
+            Want::Claim(token) => {
+                let permit = permit()?;
+                let (socket, address) = shared.claim(token).ok_or(OpenError::NoReservation)?;
+                let id = self.relays.insert(&self.epoll, socket, permit);
+                id.map(|id| Opened::Relay(id, address)).map_err(|error| {
+                    self.give_back(address);
+                    refused(&error, address)
+                })
+            }
+        }
+    }
+
+    /// The worker whose share a port is of.
+    fn owner(&self, address: SocketAddr) -> usize {
+        usize::from(self.relay.share().owner(address.port()))
+    }
+
+    /// A reserved port that is in use no longer goes to whose share it is of.
+    fn give_back(&mut self, address: SocketAddr) {
+        let owner = self.owner(address);
+        if owner == self.seat.index {
+            self.relay.port_returned(address);
+        } else {
+            self.seat.shared.return_port(owner, address);
+        }
+    }
+
+    fn carry_out_events(&mut self) {
+        while let Some(event) = self.relay.poll_event() {
+            match event {
+                Event::FlowUp(key, flow) => self.fastpath.up(&key, &flow),
+                Event::FlowDown(key) => self.fastpath.down(&key),
+                Event::Close(id, address) => {
+                    self.relays.remove(id);
+                    // The engine has taken back a port of its own share already.
+                    let owner = self.owner(address);
+                    if owner != self.seat.index {
+                        self.seat.shared.return_port(owner, address);
+                    }
+                }
+                Event::Unreserve(token, _) => {
+                    if let Some((_, address)) = self.seat.shared.claim(token) {
+                        self.give_back(address);
+                    }
+                }
+                Event::Started(record) => {
+                    debug!(user = %record.user.escape_debug(), client = %record.client.client,
+                           relayed = %record.relayed, "allocation began");
+                }
+                Event::Ended(record, reason) => {
+                    debug!(user = %record.user.escape_debug(), client = %record.client.client,
+                           relayed = %record.relayed, ?reason, traffic = ?record.traffic, "allocation ended");
+                }
+                Event::Refused(refusal) => {
+                    let user = refusal.username.as_deref().unwrap_or_default();
+                    debug!(client = %refusal.client, method = refusal.method.number(), code = refusal.code.number(),
+                           why = ?refusal.why, user = %user.escape_debug(), "request refused");
+                }
+            }
+        }
+    }
+}
+
+fn refused(error: &io::Error, address: SocketAddr) -> OpenError {
+    if error.kind() == io::ErrorKind::AddrInUse {
+        return OpenError::InUse;
+    }
+    warn!(%error, %address, "a relay socket could not be opened");
+    OpenError::Unavailable
+}
