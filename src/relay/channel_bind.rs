@@ -1,16 +1,11 @@
 //! ChannelBind: four bytes instead of a whole indication (RFC 8656 §12.2).
 
-use std::ops::RangeInclusive;
-
 use super::Relay;
 use super::action::{PeerAddr, Why};
 use super::allocation::{Allocation, Channel};
 use super::clock::Now;
 use super::request::{Authenticated, Reject, Request, Success};
 use crate::wire::{AttributeType, ChannelNumber, ErrorCode};
-
-/// The numbers that may be bound (RFC 8656 §12).
-const NUMBERS: RangeInclusive<u16> = 0x4000..=0x4fff;
 
 impl Relay {
     pub(super) fn channel_bind(
@@ -26,7 +21,7 @@ impl Relay {
         let peer = request.find(AttributeType::XOR_PEER_ADDRESS).ok_or(Reject::malformed())?;
         let peer = PeerAddr(peer.xor_address(request.message.transaction_id())?);
         // (2) A number that may be bound, (3) (4) to this peer and to no other.
-        if !NUMBERS.contains(&number.0) {
+        if !self.live.channel_numbers.contains(number) {
             return Err(Reject::malformed());
         }
         conflict(allocation, number, peer)?;

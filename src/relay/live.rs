@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::peers::PeerPolicy;
 use crate::credentials::Credentials;
+use crate::wire::ChannelNumber;
 
 /// Everything that can be replaced at run time.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct Live {
     pub software: Option<Box<str>>,
     /// How much one allocation may hold.
     pub limits: Limits,
+    /// Which channel numbers may be bound.
+    pub channel_numbers: ChannelNumbers,
 }
 
 impl Live {
@@ -33,6 +36,7 @@ impl Live {
             expiry: Expiry::Allocate,
             software: None,
             limits: Limits::default(),
+            channel_numbers: ChannelNumbers::default(),
         }
     }
 }
@@ -78,6 +82,26 @@ pub enum Expiry {
     Allocate,
     /// On every authenticated request.
     Strict,
+}
+
+/// Which channel numbers may be bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChannelNumbers {
+    /// 0x4000–0x4FFF (RFC 8656 §12).
+    #[default]
+    Rfc8656,
+    /// 0x4000–0x7FFF (RFC 5766 §11), for older clients; coturn's utilities of before 4.7 are of them.
+    Rfc5766,
+}
+
+impl ChannelNumbers {
+    /// Whether a number may be bound.
+    pub fn contains(self, number: ChannelNumber) -> bool {
+        match self {
+            ChannelNumbers::Rfc8656 => (0x4000..=0x4fff).contains(&number.0),
+            ChannelNumbers::Rfc5766 => (0x4000..=0x7fff).contains(&number.0),
+        }
+    }
 }
 
 /// How much one allocation may hold.

@@ -37,7 +37,7 @@ pub use action::{
 };
 pub use allocate::{OpenError, Opened, PendingAllocation, Want};
 pub use clock::{Mono, Now};
-pub use live::{Expiry, Lifetimes, Limits, Live};
+pub use live::{ChannelNumbers, Expiry, Lifetimes, Limits, Live};
 pub use peers::PeerPolicy;
 pub use ports::PortShare;
 pub use tally::{CODES, METHODS, Tally};
