@@ -1,0 +1,318 @@
+//! The configuration file as it is written: one struct per section, one field per key.
+//!
+//! A key exists here once, with its documentation, its default and, in its type, its unit. Unknown keys fail. What
+//! the values mean together is decided in `resolve.rs`. `config/reference.toml` repeats all of it for the reader; a
+//! test compares the two.
+
+use serde::{Deserialize, Serialize};
+
+use super::units::{Address, Cidr, Endpoint, Period, PortRange, SecretText, Size};
+use crate::relay;
+
+/// A whole configuration file; a missing section or key has its default.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct File {
+    /// Who this server is.
+    pub server: Server,
+    /// Where clients reach it.
+    pub listen: Listen,
+    /// The addresses and ports that are relayed.
+    pub relay: Relay,
+    /// Who may use TURN.
+    pub credentials: Credentials,
+    /// How long things live without being refreshed.
+    pub lifetimes: Lifetimes,
+    /// How much one client may hold.
+    pub limits: Limits,
+    /// To whom data is relayed.
+    pub peers: Peers,
+    /// The HTTP API that mints credentials.
+    pub api: Api,
+    /// What is logged.
+    pub log: Log,
+}
+
+/// `[server]`: who this server is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Server {
+    /// The realm of long-term credentials (RFC 8489 §9.2); clients only echo it.
+    pub realm: String,
+    /// Worker threads on the packet path; 0 = one per core.
+    pub workers: usize,
+    /// Host name or address that clients reach this server by, for the URLs of minted credentials; empty = the
+    /// listener's address.
+    pub public_host: String,
+}
+
+impl Default for Server {
+    fn default() -> Server {
+        Server { realm: "turnwell".into(), workers: 0, public_host: String::new() }
+    }
+}
+
+/// `[listen]`: where clients reach the server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Listen {
+    /// STUN and TURN over UDP. `0.0.0.0` and `[::]` stand for every address of the machine in that family.
+    pub udp: Vec<Endpoint>,
+    /// Receive buffer asked of the kernel for each listening socket.
+    pub receive_buffer: Size,
+    /// Send buffer asked of the kernel for each listening socket.
+    pub send_buffer: Size,
+}
+
+impl Default for Listen {
+    fn default() -> Listen {
+        let everywhere = ["0.0.0.0:3478", "[::]:3478"];
+        Listen {
+            udp: everywhere.iter().filter_map(|text| text.parse().ok()).collect(),
+            receive_buffer: Size::mebibytes(4),
+            send_buffer: Size::mebibytes(4),
+        }
+    }
+}
+
+/// `[relay]`: the addresses and ports that are relayed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Relay {
+    /// Addresses of this machine to relay on; empty = the address that the client reached.
+    pub addresses: Vec<Address>,
+    /// UDP ports for relayed addresses.
+    pub ports: PortRange,
+    /// Family of an allocation whose client asked for none.
+    pub default_family: DefaultFamily,
+    /// Which channel numbers clients may bind.
+    pub channel_numbers: ChannelNumbers,
+    /// Behind NAT: under which public address each relay address is reached.
+    pub external: Vec<External>,
+}
+
+impl Default for Relay {
+    fn default() -> Relay {
+        Relay {
+            addresses: Vec::new(),
+            ports: PortRange::DYNAMIC,
+            default_family: DefaultFamily::Client,
+            channel_numbers: ChannelNumbers::Rfc8656,
+            external: Vec::new(),
+        }
+    }
+}
+
+/// `relay.default-family`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DefaultFamily {
+    /// The family of the client's own connection when a relay address of that family exists, else IPv4.
+    Client,
+    /// IPv4, the letter of RFC 8656 §7.2.
+    Ipv4,
+}
+
+/// `relay.channel-numbers`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChannelNumbers {
+    /// 0x4000 to 0x4FFF (RFC 8656 §12).
+    Rfc8656,
+    /// 0x4000 to 0x7FFF, for clients of RFC 5766.
+    Rfc5766,
+}
+
+/// An entry of `relay.external`: a one-to-one mapping made by the NAT in front of this machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct External {
+    /// The address on this machine.
+    pub local: Address,
+    /// The address that the rest of the world sees.
+    pub public: Address,
+}
+
+/// `[credentials]`: who may use TURN. Without a secret and without a user, nobody may: the server answers STUN only.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Credentials {
+    /// Shared secrets of time-limited credentials; each verifies, the first of all signs.
+    pub secrets: Vec<SecretText>,
+    /// Files with one shared secret each, after those of `secrets`. Relative paths start at this file's directory.
+    pub secret_files: Vec<String>,
+    /// Static users.
+    pub users: Vec<User>,
+    /// When the time stamp of a time-limited user name is checked.
+    pub expiry: Expiry,
+}
+
+impl Default for Credentials {
+    fn default() -> Credentials {
+        Credentials { secrets: Vec::new(), secret_files: Vec::new(), users: Vec::new(), expiry: Expiry::Allocate }
+    }
+}
+
+/// An entry of `credentials.users`: a name with either a password or a key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct User {
+    /// The user name.
+    pub name: String,
+    /// The password.
+    pub password: Option<SecretText>,
+    /// Instead of the password: MD5 of `name:realm:password` in 32 hexadecimal digits (RFC 8489 §9.2.2).
+    pub key: Option<SecretText>,
+}
+
+/// `credentials.expiry`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Expiry {
+    /// On Allocate only: running calls live on.
+    Allocate,
+    /// On every request.
+    Strict,
+}
+
+/// `[lifetimes]`: how long things live without being refreshed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Lifetimes {
+    /// An allocation whose client asked for no lifetime.
+    pub default: Period,
+    /// The most that a client gets.
+    pub maximum: Period,
+    /// A permission (RFC 8656 §9: 5 minutes).
+    pub permission: Period,
+    /// A channel binding (RFC 8656 §12: 10 minutes).
+    pub channel: Period,
+    /// A nonce.
+    pub nonce: Period,
+}
+
+impl Default for Lifetimes {
+    fn default() -> Lifetimes {
+        let engine = relay::Lifetimes::default();
+        Lifetimes {
+            default: Period::from(engine.default),
+            maximum: Period::from(engine.maximum),
+            permission: Period::from(engine.permission),
+            channel: Period::from(engine.channel),
+            nonce: Period::from(engine.nonce),
+        }
+    }
+}
+
+/// `[limits]`: how much one client may hold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Limits {
+    /// Concurrent allocations of one user; 0 = no limit.
+    pub allocations_per_user: u32,
+    /// Concurrent allocations from one source address; 0 = no limit.
+    pub allocations_per_source: u32,
+    /// Concurrent allocations in all; 0 = no limit but the ports.
+    pub allocations: u32,
+    /// Permissions of one allocation.
+    pub permissions: usize,
+    /// Channels of one allocation.
+    pub channels: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        let engine = relay::Limits::default();
+        Limits {
+            allocations_per_user: 100,
+            allocations_per_source: 1000,
+            allocations: 16_000,
+            permissions: engine.permissions,
+            channels: engine.channels,
+        }
+    }
+}
+
+/// `[peers]`: to whom data is relayed. Special-purpose ranges are denied underneath; the most specific entry wins,
+/// and among equals `deny`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Peers {
+    /// Ranges that are relayed to.
+    pub allow: Vec<Cidr>,
+    /// Ranges that are not.
+    pub deny: Vec<Cidr>,
+}
+
+/// `[api]`: the HTTP API that mints credentials.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Api {
+    /// Where the API listens; empty = no API.
+    pub listen: Vec<Endpoint>,
+    /// API keys, in plain text (16 characters or more) or as `sha256:` and 64 hexadecimal digits.
+    pub keys: Vec<SecretText>,
+    /// Files with one API key each. Relative paths start at this file's directory.
+    pub key_files: Vec<String>,
+    /// How long a credential is valid when the caller does not say.
+    pub default_ttl: Period,
+    /// The longest that a caller may ask for.
+    pub max_ttl: Period,
+    /// Allows an address other than loopback without TLS: keys and credentials then cross the network in plain text.
+    pub insecure_http: bool,
+}
+
+impl Default for Api {
+    fn default() -> Api {
+        Api {
+            listen: "127.0.0.1:8478".parse().into_iter().collect(),
+            keys: Vec::new(),
+            key_files: Vec::new(),
+            default_ttl: Period::seconds(24 * 3600),
+            max_ttl: Period::seconds(48 * 3600),
+            insecure_http: false,
+        }
+    }
+}
+
+/// `[log]`: what is logged, on standard error.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Log {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// The least severe level that is logged; the environment variable `TURNWELL_LOG` overrides it.
+    pub level: LogLevel,
+}
+
+impl Default for Log {
+    fn default() -> Log {
+        Log { format: LogFormat::Text, level: LogLevel::Info }
+    }
+}
+
+/// `log.format`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// For people and the journal.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// `log.level`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogLevel {
+    /// What stops the server or a part of it.
+    Error,
+    /// What an operator should look at.
+    Warn,
+    /// Start, stop, reload.
+    Info,
+    /// Each refusal, with users and addresses.
+    Debug,
+    /// Each packet.
+    Trace,
+}

@@ -1,0 +1,207 @@
+//! Configuration: `file` mirrors the TOML, `Config` is what it means.
+//!
+//! [`Config`] has two halves. [`Live`] may change while the server runs, by replacing it whole; [`Fixed`] needs a
+//! restart. Which half a value lives in is the answer to "may a reload change it?". Nothing downstream checks a value
+//! again.
+
+use std::io;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use api_key::ApiKeys;
+pub use file::{File, LogFormat, LogLevel};
+pub use problem::{ConfigError, Problem};
+pub use source::Source;
+
+use crate::net::{self, Quotas};
+use crate::relay::{self, DefaultFamily, Expiry, RelayAddress};
+use problem::{Fault, Faults};
+use secret::Places;
+
+mod api_key;
+pub mod file;
+mod problem;
+mod resolve;
+mod secret;
+mod source;
+pub mod units;
+
+/// Where a configuration is looked for when nobody names one.
+pub const DEFAULT_PATH: &str = "/etc/turnwell/turnwell.toml";
+
+/// A configuration that can be run.
+pub struct Config {
+    /// What needs a restart to change.
+    pub fixed: Fixed,
+    /// What may change while the server runs.
+    pub live: Live,
+}
+
+/// What needs a restart to change.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fixed {
+    /// Listeners for UDP as they are written: `0.0.0.0` and `[::]` are not expanded yet.
+    pub udp: Vec<SocketAddr>,
+    /// Receive buffer of a listening socket, in bytes.
+    pub receive_buffer: usize,
+    /// Send buffer of a listening socket, in bytes.
+    pub send_buffer: usize,
+    /// Worker threads, at least one.
+    pub workers: usize,
+    /// The addresses to relay on; none = the address that the client reached.
+    pub relays: Vec<RelayAddress>,
+    /// The ports to relay on.
+    pub relay_ports: RangeInclusive<u16>,
+    /// Family of an allocation whose client asked for none.
+    pub default_family: DefaultFamily,
+    /// How many allocations there may be at a time.
+    pub quotas: Quotas,
+    /// Where the HTTP API listens.
+    pub api: Vec<SocketAddr>,
+    /// How a log line looks.
+    pub log_format: LogFormat,
+}
+
+/// What may change while the server runs.
+pub struct Live {
+    /// What the workers need.
+    pub relay: Arc<relay::Live>,
+    /// What the HTTP API and `turnwell credentials` need.
+    pub mint: MintRules,
+    /// The least severe level that is logged.
+    pub log_level: LogLevel,
+}
+
+/// Who may mint credentials, and how long they may be valid.
+#[derive(Clone)]
+pub struct MintRules {
+    /// Who may call the API.
+    pub keys: ApiKeys,
+    /// Validity in seconds when the caller does not say.
+    pub default_ttl: u64,
+    /// The longest validity in seconds that a caller may ask for.
+    pub max_ttl: u64,
+    /// The host in the URLs of credentials; none = the listener's address.
+    pub public_host: Option<String>,
+}
+
+impl Config {
+    /// Reads and resolves a file.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        let source = Source::read(path)?;
+        Config::resolve(&source.parse()?, &source)
+    }
+
+    /// What is right in itself but leaves a part of the server idle.
+    pub fn notes(&self) -> Vec<&'static str> {
+        let mut notes = Vec::new();
+        if self.live.relay.credentials.is_empty() {
+            notes.push(
+                "there is neither a secret nor a user: TURN is refused and only STUN answered; \
+                set credentials.secrets, secret-files or users",
+            );
+        }
+        if self.live.mint.keys.is_empty() && !self.fixed.api.is_empty() {
+            notes.push("there is no API key: the API mints no credentials; set api.keys or api.key-files");
+        }
+        notes
+    }
+
+    /// Finds out what a file means; the source tells where it was read from.
+    pub fn resolve(file: &File, source: &Source) -> Result<Config, ConfigError> {
+        let mut faults = Faults::default();
+        faults.keep(no_open_secret(file, source));
+        let fixed = Fixed::resolve(file, &mut faults);
+        let live = Live::resolve(file, &places(source), &mut faults);
+        match (fixed, live) {
+            (Some(fixed), Some(live)) if faults.0.is_empty() => Ok(Config { fixed, live }),
+            (_, _) => Err(source.locate(faults.0)),
+        }
+    }
+}
+
+impl Fixed {
+    fn resolve(file: &File, faults: &mut Faults) -> Option<Fixed> {
+        let udp = faults.keep(file.listen.udp());
+        let workers = faults.keep(file.server.workers());
+        let relay_ports = faults.keep(file.relay.ports(workers.unwrap_or_default()));
+        let relays = faults.keep(file.relay.relays());
+        let api = faults.keep(file.api.listeners());
+        let (receive_buffer, send_buffer) = file.listen.buffers();
+        Some(Fixed {
+            udp: udp?,
+            receive_buffer,
+            send_buffer,
+            workers: workers?,
+            relays: relays?,
+            relay_ports: relay_ports?,
+            default_family: file.relay.default_family.into(),
+            quotas: file.limits.quotas(),
+            api: api?,
+            log_format: file.log.format,
+        })
+    }
+
+    /// What the workers are started with. Looks up the machine's addresses where a listener is a wildcard.
+    pub fn net(&self) -> io::Result<net::Config> {
+        let mut udp = Vec::new();
+        for listener in &self.udp {
+            udp.extend(net::expand_wildcard(*listener)?);
+        }
+        Ok(net::Config {
+            udp,
+            relays: self.relays.clone(),
+            relay_ports: self.relay_ports.clone(),
+            workers: self.workers,
+            default_family: self.default_family,
+            receive_buffer: self.receive_buffer,
+            send_buffer: self.send_buffer,
+            quotas: self.quotas,
+        })
+    }
+}
+
+impl Live {
+    fn resolve(file: &File, places: &Places, faults: &mut Faults) -> Option<Live> {
+        let realm = faults.keep(file.server.realm());
+        let public_host = faults.keep(file.server.public_host());
+        let credentials = faults.keep(file.credentials.credentials(realm.unwrap_or_default(), places));
+        let lifetimes = faults.keep(file.lifetimes.lifetimes());
+        let limits = faults.keep(file.limits.per_allocation());
+        let mint = faults.keep(file.api.rules(public_host.flatten(), places));
+        let relay = relay::Live {
+            credentials: Arc::new(credentials?),
+            peers: file.peers.policy(),
+            lifetimes: lifetimes?,
+            expiry: file.credentials.expiry.into(),
+            software: None,
+            limits: limits?,
+            channel_numbers: file.relay.channel_numbers.into(),
+        };
+        Some(Live { relay: Arc::new(relay), mint: mint?, log_level: file.log.level })
+    }
+}
+
+fn places(source: &Source) -> Places {
+    let directory = source.path().and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
+    Places { directory, credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from) }
+}
+
+/// A configuration file that holds a secret is a secret file itself.
+fn no_open_secret(file: &File, source: &Source) -> Result<(), Fault> {
+    let key = match (file.credentials.has_secret(), file.api.has_secret()) {
+        (true, _) => "credentials",
+        (false, true) => "api.keys",
+        (false, false) => return Ok(()),
+    };
+    match (source.world_readable(), source.path()) {
+        (Some(mode), Some(path)) => Err(Fault::new(
+            key,
+            format!("the file holds a secret and is open to every user of this machine (mode {mode:03o})"),
+            format!("close it: `chmod 640 {}`, or move the secret to a file of its own", path.display()),
+        )),
+        (_, _) => Ok(()),
+    }
+}
