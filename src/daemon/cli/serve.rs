@@ -1,0 +1,23 @@
+//! `turnwell serve`: runs the server.
+
+use std::path::PathBuf;
+
+use super::super::config::Config;
+use super::super::exit::Failure;
+use super::super::ice::Wildcard;
+use super::super::lifecycle::{self, Hangup, Launch};
+
+/// Run the server
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The configuration file [default: $TURNWELL_CONFIG, else /etc/turnwell/turnwell.toml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+pub(super) fn run(args: Args) -> Result<(), Failure> {
+    let path = super::config_path(args.config);
+    let config = Config::load(&path)?;
+    let launch = Launch { config, hangup: Hangup::Reload(path), wildcard: Wildcard::MostPublic };
+    lifecycle::run(launch, |_| Ok(()))
+}
