@@ -112,23 +112,25 @@ impl Events {
     }
 
     /// The events of the last wait.
-    #[allow(clippy::cast_sign_loss, reason = "libc declares flag bits as signed")]
     pub fn iter(&self) -> impl Iterator<Item = Event> + '_ {
-        self.slots.iter().take(self.filled).map(|slot| {
-            let bits = slot.events;
-            let has = |flags: libc::c_int| bits & flags as u32 != 0;
-            Event {
-                token: slot.u64,
-                readable: has(libc::EPOLLIN),
-                writable: has(libc::EPOLLOUT),
-                error: has(libc::EPOLLERR | libc::EPOLLHUP),
-            }
-        })
+        self.slots.iter().take(self.filled).map(described)
     }
 
     /// The `index`-th event of the last wait, for loops that change their owner while they walk.
     pub fn at(&self, index: usize) -> Option<Event> {
-        self.iter().nth(index)
+        self.slots.get(..self.filled)?.get(index).map(described)
+    }
+}
+
+#[allow(clippy::cast_sign_loss, reason = "libc declares flag bits as signed")]
+fn described(slot: &libc::epoll_event) -> Event {
+    let bits = slot.events;
+    let has = |flags: libc::c_int| bits & flags as u32 != 0;
+    Event {
+        token: slot.u64,
+        readable: has(libc::EPOLLIN),
+        writable: has(libc::EPOLLOUT),
+        error: has(libc::EPOLLERR | libc::EPOLLHUP),
     }
 }
 
