@@ -14,3 +14,6 @@ pub mod fastpath;
 
 /// Worker threads, sockets and system calls.
 pub mod net;
+
+/// Configuration, life cycle, HTTP API, logs and the command line.
+pub mod daemon;
