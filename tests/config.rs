@@ -1,0 +1,221 @@
+//! The files in `config/` are valid, the reference shows every key with its default, and errors name line, key and
+//! remedy.
+
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the bans are for the core")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use turnwell::daemon::config::{Config, ConfigError, File, Problem};
+
+fn shipped(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name)
+}
+
+/// A folder with a configuration in it, and beside it what it may refer to.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn with(config: &str) -> Folder {
+        let folder = Folder(tempfile::tempdir().expect("a temporary folder"));
+        folder.write("turnwell.toml", config, 0o600);
+        folder
+    }
+
+    fn write(&self, name: &str, text: &str, mode: u32) {
+        let path = self.0.path().join(name);
+        fs::write(&path, text).expect("a file in it");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("its mode");
+    }
+
+    fn load(&self) -> Result<Config, ConfigError> {
+        Config::load(&self.0.path().join("turnwell.toml"))
+    }
+}
+
+fn problems(config: &str) -> Vec<Problem> {
+    Folder::with(config).load().err().map(|error| error.problems).unwrap_or_default()
+}
+
+/// The one problem of a configuration: line, key, and the whole text.
+fn problem(config: &str) -> (Option<usize>, String, String) {
+    let mut problems = problems(config);
+    assert_eq!(problems.len(), 1, "{config}\n{problems:#?}");
+    let problem = problems.remove(0);
+    (problem.line, problem.key.clone(), problem.to_string())
+}
+
+#[test]
+fn the_reference_is_the_default() {
+    let text = fs::read_to_string(shipped("reference.toml")).expect("the reference");
+    let reference: File = toml::from_str(&text).expect("a valid reference");
+    assert_eq!(reference, File::default());
+}
+
+#[test]
+fn the_reference_has_every_key() {
+    let text = fs::read_to_string(shipped("reference.toml")).expect("the reference");
+    let reference: toml::Table = toml::from_str(&text).expect("a valid reference");
+    let known = toml::Table::try_from(File::default()).expect("the defaults as a table");
+    let keys = |table: &toml::Table| -> Vec<String> {
+        let of_section = |(section, keys): (&String, &toml::Value)| {
+            let keys = keys.as_table().expect("a section");
+            keys.keys().map(|key| format!("{section}.{key}")).collect::<Vec<_>>()
+        };
+        table.iter().flat_map(of_section).collect()
+    };
+    assert_eq!(keys(&reference), keys(&known));
+}
+
+#[test]
+fn every_shipped_file_is_valid() {
+    for entry in fs::read_dir(shipped("")).expect("the folder config") {
+        let path = entry.expect("an entry").path();
+        let folder = Folder::with(&fs::read_to_string(&path).expect("a text"));
+        folder.write("secret", "0123456789abcdef\n", 0o640);
+        folder.write("api-key", "0123456789abcdef\n", 0o640);
+        if let Err(error) = folder.load() {
+            panic!("{}: {error}", path.display());
+        }
+    }
+}
+
+#[test]
+fn behind_nat_maps_both_families() {
+    let folder = Folder::with(&fs::read_to_string(shipped("behind-nat.toml")).expect("a text"));
+    folder.write("secret", "s", 0o640);
+    folder.write("api-key", "0123456789abcdef", 0o640);
+    let config = folder.load().unwrap_or_else(|error| panic!("{error}"));
+    let external: Vec<_> = config.fixed.relays.iter().filter_map(|relay| relay.external).collect();
+    assert_eq!(external, ["203.0.113.7".parse::<std::net::IpAddr>().unwrap(), "2001:db8::7".parse().unwrap()]);
+}
+
+#[test]
+fn an_error_reads_file_line_key_and_remedy() {
+    let folder = Folder::with("[server]\nrealm = \"example.org\"\n\n[relay]\nprots = \"1-2\"\n");
+    let text = folder.load().err().expect("an error").to_string();
+    let path = folder.0.path().join("turnwell.toml");
+    assert_eq!(
+        text,
+        format!("{}:5: relay.prots: there is no such key\n  remedy: did you mean `ports`?", path.display())
+    );
+}
+
+#[test]
+fn what_is_wrong_in_itself_is_refused_at_its_line() {
+    let cases = [
+        ("[relay]\nports = \"600-500\"", 2, "relay.ports", "empty range"),
+        ("[relay]\nports = 600", 2, "relay.ports", "a range of ports in quotes"),
+        ("[peers]\n\nallow = [\"10.0.0.0/8\", \"10.0.0.0/33\"]", 3, "peers.allow[1]", "CIDR form"),
+        ("[peers]\ndeny = [\"10.0.0.1/8\"]", 2, "peers.deny[0]", "\"10.0.0.0/8\" for the whole range"),
+        ("[listen]\nudp = [\"3478\"]", 2, "listen.udp[0]", "192.0.2.1:3478"),
+        ("[lifetimes]\ndefault = \"10 minutes\"", 2, "lifetimes.default", "\"10m\""),
+        ("[log]\nlevel = \"loud\"", 2, "log.level", "\"info\""),
+        ("[turn]\n", 1, "turn", "there is no such key"),
+        ("[server]\nrealm = \"a\"\nrealm = \"b\"", 3, "realm", "remove one of the two"),
+        ("[server", 1, "", "this is not TOML"),
+    ];
+    for (config, line, key, words) in cases {
+        let (at, name, text) = problem(config);
+        assert_eq!((at, name.as_str()), (Some(line), key), "{text}");
+        assert!(text.contains(words), "{text}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_together_is_refused_at_its_line() {
+    let cases = [
+        ("[server]\nrealm = \"\"", 2, "server.realm", "1 to 127"),
+        ("[server]\nworkers = 5000", 2, "server.workers", "0 for one per core"),
+        ("[server]\npublic-host = \"turn:example.org\"", 2, "server.public-host", "bare name"),
+        ("[listen]\nudp = []", 2, "listen.udp", "there is no listener"),
+        ("[listen]\nudp = [\"1.2.3.4:1\", \"1.2.3.4:1\"]", 2, "listen.udp[1]", "remove one of the two"),
+        ("[listen]\nudp = [\"1.2.3.4:1\",\n\"0.0.0.0:1\"]", 3, "listen.udp[1]", "already covered by 1.2.3.4:1"),
+        ("[server]\nworkers = 4\n[relay]\nports = \"5-7\"", 4, "relay.ports", "3 ports are too few for 4 workers"),
+        ("[relay]\naddresses = [\"0.0.0.0\"]", 2, "relay.addresses[0]", "cannot be relayed on"),
+        ("[relay]\naddresses = [\"::1\", \"::1\"]", 2, "relay.addresses[1]", "twice"),
+        (
+            "[relay]\naddresses = [\"10.0.0.3\"]\nexternal = [{ local = \"10.0.0.2\", public = \"8.8.8.8\" }]",
+            3,
+            "relay.external[0].local",
+            "add \"10.0.0.2\" to relay.addresses",
+        ),
+        (
+            "[[relay.external]]\nlocal = \"10.0.0.2\"\npublic = \"::5\"",
+            3,
+            "relay.external[0].public",
+            "different families",
+        ),
+        ("[credentials]\nusers = [{ name = \"a\" }]", 2, "credentials.users[0]", "exactly one of"),
+        ("[[credentials.users]]\nname = \"a\"\nkey = \"xyz\"", 3, "credentials.users[0].key", "md5sum"),
+        ("[credentials]\nsecrets = [\"\"]", 2, "credentials.secrets[0]", "openssl rand"),
+        ("[lifetimes]\ndefault = \"2h\"", 2, "lifetimes.default", "lifetimes.maximum, which is 1h"),
+        ("[lifetimes]\nnonce = \"0s\"", 2, "lifetimes.nonce", "zero"),
+        ("[limits]\nchannels = 0", 2, "limits.channels", "at least 1"),
+        ("[api]\nmax-ttl = \"1h\"", 1, "api.default-ttl", "api.max-ttl, which is 1h"),
+        ("[api]\nkeys = [\"short\"]", 2, "api.keys[0]", "openssl rand"),
+        ("[api]\nlisten = [\"0.0.0.0:80\"]", 2, "api.listen[0]", "there is no API key"),
+        ("[api]\nkeys = [\"0123456789abcdef\"]\nlisten = [\"0.0.0.0:80\"]", 3, "api.listen[0]", "insecure-http = true"),
+    ];
+    for (config, line, key, words) in cases {
+        let (at, name, text) = problem(config);
+        assert_eq!((at, name.as_str()), (Some(line), key), "{text}");
+        assert!(text.contains(words) && text.contains("remedy: "), "{text}");
+    }
+}
+
+#[test]
+fn every_section_names_its_first_problem() {
+    let all = problems("[server]\nrealm = \"\"\n[listen]\nudp = []\n[limits]\nchannels = 0\n");
+    let keys: Vec<&str> = all.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(keys, ["listen.udp", "server.realm", "limits.channels"]);
+}
+
+#[test]
+fn an_open_api_with_keys_and_consent_is_accepted() {
+    let config = "[api]\nkeys = [\"0123456789abcdef\"]\nlisten = [\"0.0.0.0:80\"]\ninsecure-http = true\n";
+    assert!(problems(config).is_empty());
+}
+
+#[test]
+fn secret_files_open_to_everybody_or_missing_are_refused() {
+    let folder = Folder::with("[credentials]\nsecret-files = [\"ours\", \"theirs\"]\n");
+    folder.write("ours", "s3cret\n", 0o640);
+    folder.write("theirs", "s3cret\n", 0o644);
+    let text = folder.load().err().expect("an error").to_string();
+    let theirs = folder.0.path().join("theirs");
+    assert!(text.contains(":2: credentials.secret-files[1]: ") && text.contains("(mode 644)"), "{text}");
+    assert!(text.contains(&format!("remedy: close it: `chmod 640 {}`", theirs.display())), "{text}");
+    assert!(!text.contains("s3cret"));
+
+    fs::remove_file(theirs).expect("a file to remove");
+    let text = folder.load().err().expect("an error").to_string();
+    assert!(text.contains("credentials.secret-files[1]: cannot read") && text.contains("chgrp turnwell"), "{text}");
+}
+
+#[test]
+fn a_configuration_with_a_secret_in_it_is_a_secret_file() {
+    let folder = Folder::with("");
+    for (config, key) in [
+        ("[credentials]\nsecrets = [\"s3cret\"]\n", "credentials"),
+        ("[credentials]\nusers = [{ name = \"a\", password = \"b\" }]\n", "credentials"),
+        ("[api]\nkeys = [\"0123456789abcdef\"]\n", "api.keys"),
+    ] {
+        folder.write("turnwell.toml", config, 0o644);
+        let error = folder.load().err().expect("an error");
+        assert_eq!(error.problems[0].key, key);
+        assert!(error.to_string().contains("chmod 640"), "{error}");
+        folder.write("turnwell.toml", config, 0o640);
+        assert!(folder.load().is_ok());
+    }
+    folder.write("turnwell.toml", &format!("[api]\nkeys = [\"sha256:{}\"]\n", "0".repeat(64)), 0o644);
+    assert!(folder.load().is_ok(), "a hash is not a secret");
+}
+
+#[test]
+fn a_missing_file_is_told_from_a_wrong_one() {
+    let error = Config::load(Path::new("/nonexistent/turnwell.toml")).err().expect("an error");
+    assert!(error.unreadable && error.to_string().contains("--config"), "{error}");
+    assert!(!Folder::with("[x]").load().err().expect("an error").unreadable);
+}

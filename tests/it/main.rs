@@ -1,0 +1,8 @@
+//! The program as a whole: started as a child process on free ports, spoken to from outside. A file per situation.
+
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the bans are for the core")]
+
+mod cli;
+mod http;
+mod reload;
+mod support;

@@ -1,0 +1,195 @@
+//! Starts `turnwell` as a child process, waits for its readiness, and ends it by its id.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// The program under test.
+pub(crate) const TURNWELL: &str = env!("CARGO_BIN_EXE_turnwell");
+/// Nothing here takes this long unless it hangs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A child process whose log is kept; killed when dropped.
+pub(crate) struct Process {
+    child: Child,
+    log: tempfile::NamedTempFile,
+}
+
+impl Process {
+    /// Starts a program with its log in a file.
+    pub(crate) fn start(command: &mut Command) -> Process {
+        let log = tempfile::NamedTempFile::new().expect("a file for the log");
+        let stderr: File = log.reopen().expect("the file again");
+        let child = command.stderr(stderr).spawn().expect("a program to start");
+        Process { child, log }
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it logged up to now.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.log.path()).unwrap_or_default()
+    }
+
+    /// Sends a signal: `TERM`, `HUP`, …
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.id(), name);
+    }
+
+    /// Waits until it has ended; kills it when that takes too long. Says how long it took.
+    pub(crate) fn wait(&mut self) -> (ExitStatus, Duration) {
+        let start = Instant::now();
+        let (ended, waiting) = mpsc::channel::<()>();
+        let id = self.id();
+        let guard = thread::spawn(move || {
+            if waiting.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+                signal(id, "KILL");
+            }
+        });
+        let status = self.child.wait().expect("an exit status");
+        drop(ended);
+        guard.join().expect("the guard");
+        (status, start.elapsed())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // fails when it has ended already
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- log of process {}\n{}---", self.id(), self.log());
+        }
+    }
+}
+
+fn signal(id: u32, name: &str) {
+    let sent = Command::new("kill").arg(format!("-{name}")).arg(id.to_string()).status();
+    assert!(sent.is_ok_and(|status| status.success()), "kill -{name} {id}");
+}
+
+/// A `turnwell dev --json` that is ready.
+pub(crate) struct Dev {
+    pub(crate) process: Process,
+    /// The line that it printed.
+    pub(crate) ready: Value,
+}
+
+impl Dev {
+    /// Starts on loopback with free ports; flags that are given replace these.
+    pub(crate) fn start(flags: &[&str]) -> Dev {
+        let mut command = Command::new(TURNWELL);
+        command.args(["dev", "--json"]).stdin(Stdio::null()).stdout(Stdio::piped());
+        for (flag, value) in [("--listen", "127.0.0.1:0"), ("--api", "127.0.0.1:0"), ("--relay-ports", "20000-60000")] {
+            if !flags.contains(&flag) {
+                command.args([flag, value]);
+            }
+        }
+        let mut process = Process::start(command.args(flags));
+        let mut line = String::new();
+        let stdout = process.child.stdout.take().expect("its standard output");
+        BufReader::new(stdout).read_line(&mut line).expect("a line");
+        let ready = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}\n{}", process.log()));
+        Dev { process, ready }
+    }
+
+    /// A text of the ready line: `api`, `api_key`, `secret`, `realm`.
+    pub(crate) fn text(&self, name: &str) -> &str {
+        self.ready[name].as_str().unwrap_or_else(|| panic!("no {name} in {}", self.ready))
+    }
+
+    /// The first listener.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.ready["listen"][0].as_str().and_then(|text| text.parse().ok()).expect("an address")
+    }
+
+    /// An URL of the API.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.text("api"))
+    }
+
+    /// Ends it as an operator would; says how it ended and how long that took.
+    pub(crate) fn terminate(mut self) -> (ExitStatus, Duration) {
+        self.process.signal("TERM");
+        self.process.wait()
+    }
+}
+
+/// A folder with a configuration, for `turnwell serve`.
+pub(crate) struct Folder(tempfile::TempDir);
+
+impl Folder {
+    /// A folder that has this as `turnwell.toml`, readable by its owner only.
+    pub(crate) fn with(config: &str) -> Folder {
+        let folder = Folder(tempfile::tempdir().expect("a folder"));
+        folder.write("turnwell.toml", config, 0o600);
+        folder
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.path("turnwell.toml")
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str, mode: u32) {
+        fs::write(self.path(name), text).expect("a file");
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).expect("its mode");
+    }
+}
+
+/// A `turnwell serve` with the end of systemd's notification socket that systemd would hold.
+pub(crate) struct Serve {
+    pub(crate) process: Process,
+    notifications: UnixDatagram,
+    _folder: tempfile::TempDir,
+}
+
+impl Serve {
+    /// Starts with this configuration; not yet ready.
+    pub(crate) fn start(config: &Path) -> Serve {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("notify");
+        let notifications = UnixDatagram::bind(&path).expect("a socket");
+        notifications.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        let mut command = Command::new(TURNWELL);
+        command.arg("serve").arg("--config").arg(config).env("NOTIFY_SOCKET", path);
+        let process = Process::start(command.stdin(Stdio::null()).stdout(Stdio::null()));
+        Serve { process, notifications, _folder: folder }
+    }
+
+    /// Waits for a notification that has this line, such as `READY=1`; returns the whole of it.
+    pub(crate) fn notified(&self, line: &str) -> String {
+        let mut buffer = [0; 4096];
+        loop {
+            let length = self
+                .notifications
+                .recv(&mut buffer)
+                .unwrap_or_else(|error| panic!("no {line}: {error}\n{}", self.process.log()));
+            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            if text.lines().any(|other| other == line) {
+                return text;
+            }
+        }
+    }
+}
+
+/// An HTTP client for which a status is not an error.
+pub(crate) fn http() -> ureq::Agent {
+    ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build().into()
+}
