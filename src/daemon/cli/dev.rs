@@ -34,7 +34,7 @@ pub(super) struct Args {
     /// The realm of credentials [default: turnwell]
     #[arg(long)]
     realm: Option<String>,
-    /// The shared secret [default: a new one]
+    /// The shared secret that signs [default: the file's first, else a new one]
     #[arg(long)]
     secret: Option<SecretText>,
     /// Worker threads [default: one per core]
@@ -59,8 +59,9 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         Some(path) => Source::read(path)?.whoever_may_read_it(),
         None => Source::none(),
     };
-    let kit = Kit::new(&args)?;
-    let file = overlay(source.parse()?, &args, &kit);
+    let file = source.parse()?;
+    let kit = Kit::new(&args, &file)?;
+    let file = overlay(file, &args, &kit);
     let config = Config::resolve(&file, &source)?;
     warn(&config);
     let launch = Launch { config, hangup: Hangup::Stop, wildcard: Wildcard::Loopback };
@@ -71,18 +72,18 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     })
 }
 
-/// The throw-away secret and key.
+/// The secret that signs and the key that mints: the flags', else (the secret) the file's first, else throw-away ones.
 struct Kit {
     secret: String,
     api_key: String,
 }
 
 impl Kit {
-    fn new(args: &Args) -> Result<Kit, Failure> {
-        let given = |text: &Option<SecretText>| text.as_ref().map(|text| text.expose().to_owned());
+    fn new(args: &Args, file: &File) -> Result<Kit, Failure> {
+        let given = |text: Option<&SecretText>| text.map_or_else(random, |text| Ok(text.expose().to_owned()));
         Ok(Kit {
-            secret: given(&args.secret).map_or_else(random, Ok)?,
-            api_key: given(&args.api_key).map_or_else(random, Ok)?,
+            secret: given(args.secret.as_ref().or(file.credentials.secrets.first()))?,
+            api_key: given(args.api_key.as_ref())?,
         })
     }
 }
@@ -112,7 +113,10 @@ fn overlay(mut file: File, args: &Args, kit: &Kit) -> File {
     if let Some(workers) = args.workers {
         file.server.workers = workers;
     }
-    file.credentials.secrets.insert(0, SecretText::new(kit.secret.clone()));
+    // each verifies, the first signs
+    let secret = SecretText::new(kit.secret.clone());
+    file.credentials.secrets.retain(|other| *other != secret);
+    file.credentials.secrets.insert(0, secret);
     file.api.keys.insert(0, ApiKeys::hashed(&kit.api_key));
     file.api.insecure_http = true;
     if let Some(api) = args.api {
