@@ -147,8 +147,8 @@ fn embedded_v4(v6: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
     let segments = v6.segments();
     let pair = |high: u16, low: u16| Some(Ipv4Addr::from_bits((u32::from(high) << 16) | u32::from(low)));
     match segments {
-        // The unspecified and the loopback address carry none, though their prefix is that of IPv4-compatible ones.
-        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => [None, None],
+        // Loopback carries none, though its prefix is that of IPv4-compatible addresses.
+        [0, 0, 0, 0, 0, 0, 0, 1] => [None, None],
         // IPv4-compatible (RFC 4291 §2.5.5.1), mapped (§2.5.5.2), translated (RFC 2765 §2.1)
         [0, 0, 0, 0, 0, 0, high, low] | [0, 0, 0, 0, 0, 0xffff, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] => {
             [pair(high, low), None]
