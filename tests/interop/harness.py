@@ -212,7 +212,8 @@ def binary():
     """TURNWELL_BIN, or the newest of the repository's own builds."""
     if "TURNWELL_BIN" in os.environ:
         return os.environ["TURNWELL_BIN"]
-    built = [path for profile in ("release", "debug") if (path := REPOSITORY / "target" / profile / "turnwell").exists()]
+    builds = [REPOSITORY / "target" / profile / "turnwell" for profile in ("release", "debug")]
+    built = [path for path in builds if path.exists()]
     if not built:
         raise AssertionError("no turnwell binary: run `cargo build` or set TURNWELL_BIN")
     return str(max(built, key=lambda path: path.stat().st_mtime))

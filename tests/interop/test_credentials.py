@@ -32,7 +32,8 @@ allocations-per-source = 0
 
 def openssl_password(secret, username):
     digest = subprocess.run(
-        ["openssl", "dgst", "-sha1", "-hmac", secret, "-binary"], input=username.encode(), capture_output=True, check=True
+        ["openssl", "dgst", "-sha1", "-hmac", secret, "-binary"],
+        input=username.encode(), capture_output=True, check=True,
     )
     return base64.b64encode(digest.stdout).decode()
 

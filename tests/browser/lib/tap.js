@@ -6,7 +6,13 @@ import { once } from 'node:events';
 
 const SEND_INDICATION = 0x0016;
 const DATA_INDICATION = 0x0017;
-const REQUESTS = { 0x0001: 'binding', 0x0003: 'allocate', 0x0004: 'refresh', 0x0008: 'create-permission', 0x0009: 'channel-bind' };
+const REQUESTS = {
+  0x0001: 'binding',
+  0x0003: 'allocate',
+  0x0004: 'refresh',
+  0x0008: 'create-permission',
+  0x0009: 'channel-bind',
+};
 
 /** `toServer` and `toClient` map a kind of datagram to how often it was seen. */
 export class UdpTap {

@@ -124,7 +124,11 @@ async function video(frames) {
       const stats = [...(await peers.callee.getStats()).values()];
       decoded = stats.find((entry) => entry.type === 'inbound-rtp' && entry.kind === 'video')?.framesDecoded ?? 0;
     }
-    return { decoded, size: [remote.videoWidth, remote.videoHeight], pairs: [await selectedPair(peers.caller), await selectedPair(peers.callee)] };
+    return {
+      decoded,
+      size: [remote.videoWidth, remote.videoHeight],
+      pairs: [await selectedPair(peers.caller), await selectedPair(peers.callee)],
+    };
   } finally {
     camera.getTracks().forEach((track) => track.stop());
     peers.caller.close();
@@ -138,9 +142,14 @@ async function gather() {
   try {
     const candidates = [];
     const errors = [];
-    peer.addEventListener('icecandidateerror', ({ errorCode, errorText, url }) => errors.push({ errorCode, errorText, url }));
+    peer.addEventListener('icecandidateerror', ({ errorCode, errorText, url }) => {
+      errors.push({ errorCode, errorText, url });
+    });
     const complete = new Promise((resolve) => {
-      peer.addEventListener('icecandidate', ({ candidate }) => (candidate ? candidates.push(candidate.type) : resolve()));
+      peer.addEventListener('icecandidate', ({ candidate }) => {
+        if (candidate) candidates.push(candidate.type);
+        else resolve();
+      });
     });
     peer.createDataChannel('none');
     await peer.setLocalDescription();
