@@ -150,12 +150,18 @@ impl Server {
         self.threads.iter().all(|thread| !thread.is_finished())
     }
 
-    /// Ends every worker and waits for it.
+    /// Ends every worker and waits for it. Dropping does the same.
     pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
         for mailbox in &self.mailboxes {
             mailbox.send(Command::Stop);
         }
-        for thread in self.threads {
+        for thread in self.threads.drain(..) {
             // A worker that panicked has said so in the log.
             let _ = thread.join();
         }
