@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 pub use cli::main;
 
+pub mod bench;
 mod cli;
 pub mod config;
 mod exit;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use super::bench;
 use super::config;
 use super::exit::{self, Failure};
 
@@ -30,6 +31,7 @@ enum Command {
     Dev(dev::Args),
     CheckConfig(check_config::Args),
     Credentials(credentials::Args),
+    Bench(bench::BenchArgs),
 }
 
 /// Runs the command that the arguments of this process name.
@@ -47,6 +49,7 @@ pub fn main() -> ExitCode {
         Command::Dev(args) => dev::run(args),
         Command::CheckConfig(args) => check_config::run(args),
         Command::Credentials(args) => credentials::run(args),
+        Command::Bench(args) => return bench::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
