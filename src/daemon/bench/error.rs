@@ -1,31 +1,45 @@
 //! What can stop a run, and what to do about it.
 
+use std::fmt;
 use std::io;
 
 use super::client::Step;
 
 /// Why there is no report.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 pub(super) enum BenchError {
     /// The arguments contradict each other.
-    #[error("{0}")]
     Usage(String),
     /// The host has no address.
-    #[error("cannot resolve {server}: {error}")]
     Resolve { server: String, error: io::Error },
     /// Nothing came back.
-    #[error("{server} does not answer to {step}: is it running, and is the port right?")]
     Silent { server: String, step: Step },
     /// An error response.
-    #[error("{server} refused {step} with {code}{}", hint(*code))]
     Refused { server: String, step: Step, code: u16 },
     /// The process to be measured cannot be.
-    #[error("cannot read the use of process {pid}: {error}")]
     Process { pid: u32, error: io::Error },
     /// A system call of our own failed.
-    #[error("{what}: {error}")]
     System { what: &'static str, error: io::Error },
 }
+
+impl fmt::Display for BenchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BenchError::Usage(text) => f.write_str(text),
+            BenchError::Resolve { server, error } => write!(f, "cannot resolve {server}: {error}"),
+            BenchError::Silent { server, step } => {
+                write!(f, "{server} does not answer to {step}: is it running, and is the port right?")
+            }
+            BenchError::Refused { server, step, code } => {
+                write!(f, "{server} refused {step} with {code}{}", hint(*code))
+            }
+            BenchError::Process { pid, error } => write!(f, "cannot read the use of process {pid}: {error}"),
+            BenchError::System { what, error } => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for BenchError {}
 
 impl BenchError {
     /// Names the call that failed.
