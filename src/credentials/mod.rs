@@ -5,6 +5,7 @@
 //! `password = base64(HMAC-SHA1(secret, username))`; the long-term key is RFC 8489 §9.2.2's
 //! `MD5(username:realm:password)`. No clock, no file: seconds since the Unix epoch come in as an argument.
 
+mod revocations;
 mod secret;
 mod time_limited;
 mod user;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use md5::{Digest, Md5};
 
+pub use revocations::{Revocation, Revocations, Subject};
 pub use secret::{Secret, SecretError};
 pub use time_limited::{TimeLimited, parse_username};
 pub use user::StaticUser;
@@ -79,6 +81,8 @@ pub enum AuthFailure {
         /// Seconds since it expired.
         ago: u64,
     },
+    /// All is right, but an operator took the credential back.
+    Revoked,
 }
 
 impl Credentials {

@@ -2,6 +2,7 @@
 
 use std::ops::AddAssign;
 
+use super::history::Durations;
 use crate::relay::{Tally, Usage};
 
 /// What a worker's sockets went through.
@@ -40,6 +41,8 @@ pub struct Snapshot {
     pub usage: Usage,
     /// The sockets' counters.
     pub net: NetCounters,
+    /// How long ended allocations lasted.
+    pub durations: Durations,
 }
 
 impl Snapshot {
@@ -47,6 +50,7 @@ impl Snapshot {
         self.tally.add(&other.tally);
         self.usage.add(&other.usage);
         self.net += other.net;
+        self.durations.add(&other.durations);
         self
     }
 }

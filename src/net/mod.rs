@@ -7,7 +7,9 @@
 #![allow(clippy::disallowed_types, reason = "sockets live here; the locks are off the packet path, see `shared`")]
 
 mod clock;
+mod control;
 mod counters;
+mod history;
 mod outbox;
 mod quota;
 mod relays;
@@ -21,7 +23,9 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+pub use control::{Control, Page, Question, Reply};
 pub use counters::{NetCounters, Snapshot};
+pub use history::{DURATION_BOUNDS, Durations, History, UserUsage};
 pub use quota::Quotas;
 
 use crate::relay::{self, DefaultFamily, Live, PortShare, RelayAddress};
@@ -135,14 +139,17 @@ impl Server {
 
     /// From now on new allocations are refused; the others live on.
     pub fn drain(&self) {
-        for mailbox in &self.mailboxes {
-            mailbox.send(Command::Drain);
-        }
+        self.control().drain();
     }
 
     /// The counters of all workers together, at most a tenth of a second old.
     pub fn counters(&self) -> Snapshot {
-        self.mailboxes.iter().fold(Snapshot::default(), |sum, mailbox| sum.plus(&mailbox.published()))
+        self.control().counters()
+    }
+
+    /// What other parts of the program need to watch and steer the workers.
+    pub fn control(&self) -> Control {
+        Control { mailboxes: self.mailboxes.clone() }
     }
 
     /// Whether every worker runs.

@@ -6,24 +6,31 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::control::Question;
 use super::counters::Snapshot;
 use super::quota::{Ledger, Quotas};
 use super::sys::{UdpSocket, Wake};
+use crate::credentials::Revocations;
 use crate::relay::{Live, ReservationToken};
+
+/// Questions that wait in one letter box.
+const MOST_QUESTIONS: usize = 64;
 
 /// What a worker may be told.
 #[derive(Debug)]
 pub(super) enum Command {
     SetLive(Arc<Live>),
+    SetRevoked(Arc<Revocations>),
     Drain,
     Stop,
 }
 
-/// A worker's letter box. It holds the newest of each kind of command, so it cannot overflow.
+/// A worker's letter box. It holds the newest of each kind of command and a few questions, so it cannot overflow.
 #[derive(Debug)]
 pub(super) struct Mailbox {
     wake: Wake,
     live: Mutex<Arc<Live>>,
+    revoked: Mutex<Arc<Revocations>>,
     letters: Mutex<Letters>,
     published: Mutex<Snapshot>,
 }
@@ -33,10 +40,14 @@ pub(super) struct Mailbox {
 pub(super) struct Letters {
     /// There is a newer `live`.
     pub(super) live: bool,
+    /// There is a newer `revoked`.
+    pub(super) revoked: bool,
     pub(super) drain: bool,
     pub(super) stop: bool,
     /// Ports of this worker's share that others gave back; never more than the share has.
     pub(super) returned: Vec<SocketAddr>,
+    /// At most [`MOST_QUESTIONS`].
+    pub(super) questions: Vec<Question>,
 }
 
 impl Mailbox {
@@ -44,6 +55,7 @@ impl Mailbox {
         Ok(Mailbox {
             wake: Wake::new()?,
             live: Mutex::new(live),
+            revoked: Mutex::default(),
             letters: Mutex::default(),
             published: Mutex::default(),
         })
@@ -56,11 +68,27 @@ impl Mailbox {
                 *lock(&self.live) = live;
                 letters.live = true;
             }
+            Command::SetRevoked(revoked) => {
+                *lock(&self.revoked) = revoked;
+                letters.revoked = true;
+            }
             Command::Drain => letters.drain = true,
             Command::Stop => letters.stop = true,
         }
         drop(letters);
         self.wake.wake();
+    }
+
+    /// `false` when too many questions wait already.
+    pub(super) fn ask(&self, question: Question) -> bool {
+        let mut letters = lock(&self.letters);
+        if letters.questions.len() >= MOST_QUESTIONS {
+            return false;
+        }
+        letters.questions.push(question);
+        drop(letters);
+        self.wake.wake();
+        true
     }
 
     fn return_port(&self, address: SocketAddr) {
@@ -75,6 +103,11 @@ impl Mailbox {
     /// The newest rules.
     pub(super) fn live(&self) -> Arc<Live> {
         lock(&self.live).clone()
+    }
+
+    /// What is revoked.
+    pub(super) fn revoked(&self) -> Arc<Revocations> {
+        lock(&self.revoked).clone()
     }
 
     /// Empties the box.

@@ -10,6 +10,7 @@ use tracing::{debug, error, warn};
 
 use super::clock::Clock;
 use super::counters::{NetCounters, Snapshot};
+use super::history::History;
 use super::outbox::{Body, Buffers, Outbox, RunHint, Target};
 use super::relays::{self, Relays};
 use super::shared::{Mailbox, Shared};
@@ -92,6 +93,7 @@ struct Core<'a> {
     outbox: Outbox,
     fastpath: FastPath,
     counters: NetCounters,
+    history: History,
 }
 
 impl<'a> Worker<'a> {
@@ -102,14 +104,17 @@ impl<'a> Worker<'a> {
         for (number, listener) in seat.listeners.iter().enumerate() {
             epoll.add(listener, LISTENER + number as u64, Interest::READ)?;
         }
+        let mut relay = Relay::new(seat.engine.clone(), mailbox.live());
+        relay.set_revoked(seat.clock.now(), mailbox.revoked());
         let core = Core {
             seat,
             epoll,
-            relay: Relay::new(seat.engine.clone(), mailbox.live()),
+            relay,
             relays: Relays::default(),
             outbox: Outbox::new(),
             fastpath: FastPath::Off,
             counters: NetCounters { restarts, ..NetCounters::default() },
+            history: History::default(),
         };
         Ok(Worker {
             core,
@@ -164,6 +169,12 @@ impl<'a> Worker<'a> {
         }
         if letters.drain {
             self.core.relay.drain();
+        }
+        if letters.revoked {
+            self.core.relay.set_revoked(self.core.seat.clock.now(), mailbox.revoked());
+        }
+        for question in letters.questions {
+            question.answer(self.core.seat.clock.now(), &mut self.core.relay, &self.core.history);
         }
         for address in letters.returned {
             self.core.relay.port_returned(address);
@@ -281,6 +292,7 @@ impl<'a> Worker<'a> {
                 tally: *self.core.relay.tally(),
                 usage: self.core.relay.usage(),
                 net: self.core.counters,
+                durations: self.core.history.durations,
             });
         }
     }
@@ -392,6 +404,7 @@ impl Core<'_> {
                            relayed = %record.relayed, "allocation began");
                 }
                 Event::Ended(record, reason) => {
+                    self.history.ended(&record, self.seat.clock.now().mono);
                     debug!(user = %record.user.escape_debug(), client = %record.client.client,
                            relayed = %record.relayed, ?reason, traffic = ?record.traffic, "allocation ended");
                 }

@@ -248,6 +248,8 @@ pub enum EndReason {
     Expired,
     /// The host ended it: shutdown, an administrator, a lost connection.
     Closed,
+    /// Its credential was revoked.
+    Revoked,
 }
 
 /// An allocation's facts for logs and accounting.
@@ -266,7 +268,7 @@ pub struct Record {
 }
 
 /// Side effects that are rare, in the order in which they happened.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A flow row now says this; sent again when it changes.
     FlowUp(FlowKey, Flow),

@@ -21,6 +21,7 @@ mod permission;
 mod ports;
 mod refresh;
 mod request;
+mod sessions;
 mod table;
 mod tally;
 
@@ -40,8 +41,10 @@ pub use clock::{Mono, Now};
 pub use live::{ChannelNumbers, Expiry, Lifetimes, Limits, Live};
 pub use peers::PeerPolicy;
 pub use ports::PortShare;
+pub use sessions::Session;
 pub use tally::{CODES, METHODS, Tally};
 
+use crate::credentials::Revocations;
 use crate::wire::{Class, Kind, Message, Method, ParseError};
 use request::{Details, Request};
 
@@ -84,6 +87,7 @@ pub enum DefaultFamily {
 /// The engine.
 pub struct Relay {
     live: Arc<Live>,
+    revoked: Arc<Revocations>,
     own: permission::OwnAddresses,
     default_family: DefaultFamily,
     ports: ports::Ports,
@@ -115,6 +119,7 @@ impl Relay {
         let ports = config.ports.range.clone();
         Relay {
             live,
+            revoked: Arc::default(),
             own: permission::OwnAddresses { relays, ports, listeners: config.listeners },
             default_family: config.default_family,
             ports: ports::Ports::new(config.ports),

@@ -239,6 +239,9 @@ impl Relay {
             std::str::from_utf8(username).map_err(|_| unauthenticated(Why::Auth(AuthFailure::UnknownUser)))?;
         let slot = self.table.of_client(request.from);
         let (identity, mine) = self.identify(now, request, username, integrity, slot)?;
+        if self.revoked.contains(username, &identity.user, identity.expires, now.unix) {
+            return Err(unauthenticated(Why::Auth(AuthFailure::Revoked)));
+        }
         let algorithm = match integrity.kind {
             AttributeType::MESSAGE_INTEGRITY_SHA256 => Algorithm::Sha256,
             _ => Algorithm::Sha1,

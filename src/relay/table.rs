@@ -21,7 +21,7 @@ pub(super) type Seed = foldhash::fast::FixedState;
 pub(super) struct Slot(pub(super) u32);
 
 impl Slot {
-    fn index(self) -> usize {
+    pub(super) fn index(self) -> usize {
         self.0 as usize
     }
 }
@@ -85,6 +85,12 @@ impl Table {
 
     pub(super) fn slots(&self) -> Vec<Slot> {
         self.allocations.iter().filter_map(|(index, _)| u32::try_from(index).ok().map(Slot)).collect()
+    }
+
+    /// The slots in use from a place on.
+    pub(super) fn slots_from(&self, from: usize) -> impl Iterator<Item = Slot> {
+        let used = move |index: &usize| self.allocations.contains(*index);
+        (from..self.allocations.capacity()).filter(used).filter_map(|index| u32::try_from(index).ok().map(Slot))
     }
 
     /// Adds an allocation to every index.

@@ -33,6 +33,20 @@ pub struct Tally {
     pub auth_unknown_user: u64,
     /// Nonces too old or of another client.
     pub auth_stale_nonce: u64,
+    /// Credentials that were right but revoked.
+    pub auth_revoked: u64,
+    /// Requests on somebody else's allocation, or with a realm that is not ours.
+    pub auth_wrong_user: u64,
+    /// Allocations refused because the user has as many as he may have.
+    pub quota_user: u64,
+    /// Allocations refused because the source address has as many as it may have.
+    pub quota_source: u64,
+    /// Allocations, permissions and channels refused because there are as many as there may be.
+    pub quota_capacity: u64,
+    /// Allocations refused because no relay port was free.
+    pub quota_ports: u64,
+    /// Permissions and channels refused because the peer may not be reached.
+    pub peers_forbidden: u64,
     /// Allocations begun.
     pub allocations: u64,
     /// Packets relayed from clients to peers.
@@ -61,6 +75,13 @@ impl Tally {
         self.auth_bad_integrity += other.auth_bad_integrity;
         self.auth_unknown_user += other.auth_unknown_user;
         self.auth_stale_nonce += other.auth_stale_nonce;
+        self.auth_revoked += other.auth_revoked;
+        self.auth_wrong_user += other.auth_wrong_user;
+        self.quota_user += other.quota_user;
+        self.quota_source += other.quota_source;
+        self.quota_capacity += other.quota_capacity;
+        self.quota_ports += other.quota_ports;
+        self.peers_forbidden += other.peers_forbidden;
         self.allocations += other.allocations;
         self.sent_packets += other.sent_packets;
         self.sent_bytes += other.sent_bytes;
@@ -86,20 +107,20 @@ impl Tally {
             Why::Auth(AuthFailure::Expired { .. }) => self.auth_expired += 1,
             Why::Auth(AuthFailure::BadIntegrity) => self.auth_bad_integrity += 1,
             Why::Auth(AuthFailure::UnknownUser) => self.auth_unknown_user += 1,
+            Why::Auth(AuthFailure::Revoked) => self.auth_revoked += 1,
+            Why::WrongRealm | Why::WrongUser => self.auth_wrong_user += 1,
+            Why::UserQuota => self.quota_user += 1,
+            Why::SourceQuota => self.quota_source += 1,
+            Why::Capacity => self.quota_capacity += 1,
+            Why::NoPort => self.quota_ports += 1,
+            Why::ForbiddenPeer => self.peers_forbidden += 1,
             Why::NoCredentials
             | Why::Malformed
             | Why::Unknown
-            | Why::WrongRealm
-            | Why::WrongUser
             | Why::AlreadyAllocated
             | Why::NoAllocation
             | Why::Unsupported
-            | Why::ForbiddenPeer
             | Why::ChannelConflict
-            | Why::UserQuota
-            | Why::SourceQuota
-            | Why::Capacity
-            | Why::NoPort
             | Why::NoReservation
             | Why::Draining
             | Why::Host => {}
