@@ -3,12 +3,13 @@
 use std::ops::AddAssign;
 
 use super::history::Durations;
+use super::stream::Closing;
 use crate::relay::{Tally, Usage};
 
 /// What a worker's sockets went through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NetCounters {
-    /// Datagrams from clients.
+    /// Datagrams, and messages on streams, from clients.
     pub client_datagrams: u64,
     /// Datagrams from peers.
     pub peer_datagrams: u64,
@@ -28,6 +29,18 @@ pub struct NetCounters {
     pub segmented_refused: u64,
     /// Datagrams too long for the receive buffer.
     pub truncated: u64,
+    /// Connections that are open: a state, not a count.
+    pub streams: u64,
+    /// Connections accepted.
+    pub streams_accepted: u64,
+    /// Connections that could not be accepted: no descriptor, no memory.
+    pub accepts_failed: u64,
+    /// Connections closed, by [`Closing::index`].
+    pub streams_closed: [u64; Closing::ALL.len()],
+    /// Messages queued towards clients on streams.
+    pub stream_messages: u64,
+    /// Relayed messages that were dropped because a client on a stream did not read them in time.
+    pub stream_dropped: u64,
     /// Times this worker was started anew after a panic; its allocations were lost.
     pub restarts: u64,
 }
@@ -55,6 +68,21 @@ impl Snapshot {
     }
 }
 
+impl NetCounters {
+    /// Datagrams from either side.
+    pub(super) fn datagrams(&self) -> u64 {
+        self.client_datagrams + self.peer_datagrams
+    }
+}
+
+impl NetCounters {
+    pub(super) fn closed(&mut self, closing: Closing) {
+        if let Some(place) = self.streams_closed.get_mut(closing.index()) {
+            *place += 1;
+        }
+    }
+}
+
 impl AddAssign for NetCounters {
     fn add_assign(&mut self, other: NetCounters) {
         self.client_datagrams += other.client_datagrams;
@@ -67,6 +95,14 @@ impl AddAssign for NetCounters {
         self.segmented += other.segmented;
         self.segmented_refused += other.segmented_refused;
         self.truncated += other.truncated;
+        self.streams += other.streams;
+        self.streams_accepted += other.streams_accepted;
+        self.accepts_failed += other.accepts_failed;
+        for (sum, more) in self.streams_closed.iter_mut().zip(other.streams_closed) {
+            *sum += more;
+        }
+        self.stream_messages += other.stream_messages;
+        self.stream_dropped += other.stream_dropped;
         self.restarts += other.restarts;
     }
 }

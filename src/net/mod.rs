@@ -13,7 +13,9 @@ mod history;
 mod outbox;
 mod quota;
 mod relays;
+mod rhythm;
 mod shared;
+mod stream;
 pub mod sys;
 mod worker;
 
@@ -27,11 +29,13 @@ pub use control::{Control, Page, Question, Reply};
 pub use counters::{NetCounters, Snapshot};
 pub use history::{DURATION_BOUNDS, Durations, History, UserUsage};
 pub use quota::Quotas;
+pub use stream::{Certificate, CertificateError, Closing, StreamConfig, StreamKind, StreamLimits, StreamListener, Tls};
 
 use crate::relay::{self, DefaultFamily, Live, PortShare, RelayAddress};
 use clock::Clock;
 use shared::{Command, Mailbox, Shared};
-use sys::{UdpOptions, UdpSocket, bind_udp};
+use stream::{Census, Listening};
+use sys::{TcpOptions, UdpOptions, UdpSocket, bind_udp, listen_tcp};
 use worker::Seat;
 
 /// What the workers are started with and keep for life.
@@ -39,6 +43,10 @@ use worker::Seat;
 pub struct Config {
     /// The UDP listeners: addresses of this machine, no wildcards (see [`expand_wildcard`]); port 0 is any free port.
     pub udp: Vec<SocketAddr>,
+    /// The TCP and TLS listeners, of the same kind of addresses.
+    pub streams: Vec<StreamListener>,
+    /// How connections are served.
+    pub stream_config: StreamConfig,
     /// Where relay sockets may be bound; none: wherever a listener is.
     pub relays: Vec<RelayAddress>,
     /// The relay ports, split between the workers.
@@ -65,6 +73,13 @@ pub enum StartError {
         /// Why.
         error: io::Error,
     },
+    /// A stream listener's address cannot be used.
+    ListenStream {
+        /// Which.
+        listener: StreamListener,
+        /// Why.
+        error: io::Error,
+    },
     /// A relay address cannot be used.
     Relay {
         /// Which.
@@ -84,6 +99,7 @@ const OPEN_FILES: u64 = 1 << 20;
 /// The running workers.
 pub struct Server {
     listening: Vec<SocketAddr>,
+    streams: Vec<StreamListener>,
     mailboxes: Vec<Arc<Mailbox>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -98,9 +114,12 @@ pub fn start(config: Config, live: Arc<Live>) -> Result<Server, StartError> {
     check_relays(&config)?;
     let count = worker_count(config.workers);
     let listening = config.udp.iter().map(|addr| settle_port(*addr)).collect::<Result<Vec<_>, _>>()?;
+    let streams = config.streams.iter().map(settle_stream).collect::<Result<Vec<_>, _>>()?;
     let mailboxes = (0..count).map(|_| Mailbox::new(live.clone()).map(Arc::new)).collect::<io::Result<Vec<_>>>();
     let mailboxes = mailboxes.map_err(StartError::Worker)?;
-    let shared = Arc::new(Shared::new(config.quotas, mailboxes.clone()));
+    let limits = &config.stream_config.limits;
+    let census = Census::new(limits.total, limits.per_source);
+    let shared = Arc::new(Shared::new(config.quotas, census, mailboxes.clone()));
     let clock = Clock::start();
     let nonce_key = random_seed()?;
     let mut seats = Vec::with_capacity(count);
@@ -108,8 +127,10 @@ pub fn start(config: Config, live: Arc<Live>) -> Result<Server, StartError> {
         seats.push(Seat {
             index,
             listeners: bind_listeners(&config, &listening)?,
+            streams: bind_streams(&streams, listening.len())?,
+            stream_config: config.stream_config.clone(),
             engine: relay::Config {
-                listeners: listening.clone(),
+                listeners: listening.iter().copied().chain(streams.iter().map(|listener| listener.addr)).collect(),
                 relays: config.relays.clone(),
                 ports: PortShare { range: config.relay_ports.clone(), index: small(index), of: small(count) },
                 default_family: config.default_family,
@@ -121,13 +142,18 @@ pub fn start(config: Config, live: Arc<Live>) -> Result<Server, StartError> {
         });
     }
     let threads = seats.into_iter().map(spawn).collect::<io::Result<Vec<_>>>();
-    Ok(Server { listening, mailboxes, threads: threads.map_err(StartError::Worker)? })
+    Ok(Server { listening, streams, mailboxes, threads: threads.map_err(StartError::Worker)? })
 }
 
 impl Server {
     /// The listeners with their real ports, in the order of the configuration.
     pub fn listening(&self) -> &[SocketAddr] {
         &self.listening
+    }
+
+    /// The TCP and TLS listeners with their real ports, in the order of the configuration.
+    pub fn streams(&self) -> &[StreamListener] {
+        &self.streams
     }
 
     /// Hands new rules to every worker; each applies them between two packets.
@@ -234,6 +260,29 @@ fn bind_listeners(config: &Config, listening: &[SocketAddr]) -> Result<Vec<UdpSo
     };
     let bind = |addr: &SocketAddr| bind_udp(*addr, options).map_err(|error| StartError::Listen { addr: *addr, error });
     listening.iter().map(bind).collect()
+}
+
+/// The bytes that the kernel may queue towards one client on a stream: what waits there can no longer be dropped.
+const STREAM_BUFFER: usize = 256 * 1024;
+/// For how long a client may leave data unacknowledged before its connection is given up.
+const UNACKNOWLEDGED: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// As [`settle_port`], for a stream listener.
+fn settle_stream(listener: &StreamListener) -> Result<StreamListener, StartError> {
+    let probe = listen_tcp(listener.addr, TcpOptions::default()).and_then(|socket| socket.local_addr());
+    let addr = probe.map_err(|error| StartError::ListenStream { listener: *listener, error })?;
+    Ok(StreamListener { addr, ..*listener })
+}
+
+/// One worker's sockets; their numbers follow those of the UDP listeners.
+fn bind_streams(streams: &[StreamListener], after: usize) -> Result<Vec<Listening>, StartError> {
+    let options = TcpOptions { reuse_port: true, send_buffer: STREAM_BUFFER, user_timeout: Some(UNACKNOWLEDGED) };
+    let bind = |(number, listener): (usize, &StreamListener)| {
+        let socket = listen_tcp(listener.addr, options)
+            .map_err(|error| StartError::ListenStream { listener: *listener, error })?;
+        Ok(Listening { socket, id: relay::ListenerId(small(after + number)), kind: listener.kind })
+    };
+    streams.iter().enumerate().map(bind).collect()
 }
 
 fn spawn(seat: Seat) -> io::Result<JoinHandle<()>> {

@@ -1,4 +1,4 @@
-//! The system calls that no safe crate offers: epoll, eventfd, and UDP with recvmmsg, sendmmsg, GRO and GSO.
+//! The system calls that no safe crate offers: epoll, eventfd, TCP's accept4, and UDP with recvmmsg, sendmmsg, GRO and GSO.
 //!
 //! Owns every `unsafe` block of the crate. It knows nothing of STUN, TURN or workers: file descriptors and bytes go
 //! in, bytes and addresses come out. Nothing here allocates per packet.
@@ -17,14 +17,16 @@ mod epoll;
 mod process;
 mod receive;
 mod send;
+mod tcp;
 mod udp;
 
 use std::io;
 
 pub use epoll::{Epoll, Event, Events, Interest, Wake};
-pub use process::{pin_to_core, raise_open_files, thread_cpu_time};
+pub use process::{pin_to_core, precise_sleeps, raise_open_files, thread_cpu_time};
 pub use receive::{HEADROOM, ReceiveBatch, Received, Segments, receive_one};
 pub use send::{MAX_PARTS, MAX_SEGMENTED_BYTES, MAX_SEGMENTS, Outgoing, SendBatch};
+pub use tcp::{TcpListener, TcpOptions, TcpStream, connect_tcp, listen_tcp};
 pub use udp::{UdpOptions, UdpSocket, bind_udp};
 
 /// Turns the `-1` of a system call into the error it left in `errno`.

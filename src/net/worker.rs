@@ -1,5 +1,7 @@
 //! One worker: receive, ask the engine, send; then what is rare.
 
+mod streams;
+
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,8 +15,10 @@ use super::counters::{NetCounters, Snapshot};
 use super::history::History;
 use super::outbox::{Body, Buffers, Outbox, RunHint, Target};
 use super::relays::{self, Relays};
+use super::rhythm::{REST, Rhythm};
 use super::shared::{Mailbox, Shared};
-use super::sys::{Epoll, Events, Interest, ReceiveBatch, UdpSocket, receive_one};
+use super::stream::{Listening, StreamConfig, Streams};
+use super::sys::{Epoll, Events, Interest, ReceiveBatch, UdpSocket, precise_sleeps, receive_one};
 use crate::fastpath::FastPath;
 use crate::relay::{
     self, Action, Event, FiveTuple, ListenerId, Mono, Now, OpenError, Opened, PeerAddr, PendingAllocation, Relay,
@@ -50,6 +54,8 @@ pub(super) fn relay_token(id: RelayId) -> u64 {
 pub(super) struct Seat {
     pub(super) index: usize,
     pub(super) listeners: Vec<UdpSocket>,
+    pub(super) streams: Vec<Listening>,
+    pub(super) stream_config: StreamConfig,
     pub(super) engine: relay::Config,
     pub(super) shared: Arc<Shared>,
     pub(super) clock: Clock,
@@ -57,6 +63,8 @@ pub(super) struct Seat {
 
 /// Runs a worker until it is told to stop. A panic costs this worker's allocations, not the daemon.
 pub(super) fn run(seat: &Seat) {
+    // Best effort: without it a rest takes a little longer.
+    let _ = precise_sleeps();
     let mut restarts = 0;
     loop {
         let worker = || Worker::new(seat, restarts).and_then(|mut worker| worker.serve());
@@ -82,6 +90,9 @@ struct Worker<'a> {
     listener_drops: Vec<u32>,
     published: Mono,
     dirty: bool,
+    rhythm: Rhythm,
+    /// A listener was left with datagrams to read.
+    backlog: bool,
 }
 
 /// Everything but the receive buffers, so that those can be read while this is changed.
@@ -91,6 +102,7 @@ struct Core<'a> {
     relay: Relay,
     relays: Relays,
     outbox: Outbox,
+    streams: Streams,
     fastpath: FastPath,
     counters: NetCounters,
     history: History,
@@ -112,10 +124,12 @@ impl<'a> Worker<'a> {
             relay,
             relays: Relays::default(),
             outbox: Outbox::new(),
+            streams: Streams::new(seat.stream_config.clone(), seat.shared.census.clone()),
             fastpath: FastPath::Off,
             counters: NetCounters { restarts, ..NetCounters::default() },
             history: History::default(),
         };
+        core.watch_streams()?;
         Ok(Worker {
             core,
             batch: ReceiveBatch::new(SLOTS, LONGEST),
@@ -124,6 +138,8 @@ impl<'a> Worker<'a> {
             listener_drops: vec![0; seat.listeners.len()],
             published: Mono(0),
             dirty: true,
+            rhythm: Rhythm::default(),
+            backlog: false,
         })
     }
 
@@ -131,20 +147,31 @@ impl<'a> Worker<'a> {
         let mut events = Events::with_capacity(EVENTS);
         let clock = self.core.seat.clock;
         loop {
-            let ready = self.core.epoll.wait(&mut events, self.timeout(clock.now().mono))?;
+            let mut before = clock.now().mono;
+            if self.rhythm.rests() {
+                std::thread::sleep(REST);
+                before = clock.now().mono;
+            }
+            let ready = self.core.epoll.wait(&mut events, self.timeout(before))?;
             let now = clock.now();
+            let packets = self.core.counters.datagrams();
+            self.backlog = false;
             let mut stop = false;
             for event in events.iter() {
                 match event.token {
                     WAKE => stop = self.read_letters(),
+                    token if token >= streams::STREAMS => self.stream_event(now, event),
                     token if token >= LISTENER => self.receive_from_clients(now, (token - LISTENER) as usize),
                     token => self.receive_from_peer(now, RelayId(token as u32), ready <= FEW),
                 }
             }
             self.flush();
+            let packets = self.core.counters.datagrams() - packets;
+            self.rhythm.turned(now.mono.since(before), packets, self.backlog || ready == EVENTS);
             if self.core.relay.poll_timeout().is_some_and(|deadline| deadline <= now.mono) {
                 self.core.relay.handle_timeout(now);
             }
+            self.core.settle_streams(now);
             self.core.carry_out_events();
             self.publish(now.mono, stop);
             if stop {
@@ -157,7 +184,8 @@ impl<'a> Worker<'a> {
     fn timeout(&self, now: Mono) -> Option<Duration> {
         let engine = self.core.relay.poll_timeout().map(|deadline| deadline.since(now));
         let publish = self.dirty.then_some(PUBLISH);
-        [engine, publish].into_iter().flatten().min()
+        let streams = self.core.streams.poll_timeout().map(|deadline| deadline.since(now));
+        [engine, publish, streams].into_iter().flatten().min()
     }
 
     /// Takes commands. `true` when the worker is to stop.
@@ -206,6 +234,7 @@ impl<'a> Worker<'a> {
                 return;
             }
         }
+        self.backlog = true;
     }
 
     /// One datagram of a client, or one run that the kernel glued together.
@@ -226,7 +255,9 @@ impl<'a> Worker<'a> {
         for packet in received.segments(bytes) {
             self.core.counters.client_datagrams += 1;
             let action = self.core.relay.handle_client(now, &from, packet, &mut self.core.outbox.bytes);
-            self.core.act_for_client(now, &from, action, slot, offset);
+            if let Some(action) = self.core.divert(now.mono, action, packet) {
+                self.core.act_for_client(now, &from, action, slot, offset);
+            }
             offset += packet.len();
         }
     }
@@ -260,7 +291,9 @@ impl<'a> Worker<'a> {
                 self.core.counters.peer_datagrams += 1;
                 let source = PeerAddr(received.source);
                 let action = self.core.relay.handle_peer(now, id, source, packet, &mut self.core.outbox.bytes);
-                self.core.act_for_peer(id, action, offset);
+                if let Some(action) = self.core.divert(now.mono, action, packet) {
+                    self.core.act_for_peer(id, action, offset);
+                }
                 offset += packet.len();
             }
             let is_run = received.length > received.segment;
