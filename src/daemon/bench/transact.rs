@@ -8,9 +8,9 @@ use super::link::LARGEST;
 use crate::net::sys::{Epoll, Events, Interest, SendBatch};
 use crate::wire::{Class, Message, TransactionId};
 
-/// The first wait for an answer; it doubles each time, so that the last of [`TRIES`] ends after 12.7 s.
+/// The first wait for an answer; it doubles each time, so that the last of [`TRIES`] ends after 6.3 s.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
-const TRIES: u32 = 7;
+const TRIES: u32 = 6;
 /// Challenges in a row that are believed.
 const CHALLENGES: u32 = 3;
 /// How often resends are looked for.
