@@ -14,7 +14,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::config::ConfigError;
-use crate::net::StartError;
+use crate::net::{StartError, StreamKind};
 
 pub(super) const USAGE: u8 = 64;
 const NO_INPUT: u8 = 66;
@@ -101,6 +101,11 @@ impl From<StartError> for Failure {
     fn from(error: StartError) -> Failure {
         match error {
             StartError::Listen { addr, error } => Failure::bind("listen.udp", "--listen", addr, &error),
+            StartError::ListenStream { listener, error } => match listener.kind {
+                StreamKind::Tcp => Failure::bind("listen.tcp", "--tcp-listen", listener.addr, &error),
+                StreamKind::Tls => Failure::bind("listen.tls", "--tls-listen", listener.addr, &error),
+                StreamKind::Auto => Failure::bind("listen.auto", "--tls-listen", listener.addr, &error),
+            },
             StartError::Relay { addr, error } => Failure::bind("relay.addresses", "--relay-ip", addr, &error),
             StartError::Ports => Failure::new(
                 CONFIG,

@@ -87,7 +87,7 @@ fn release<K: Eq + Hash>(counts: &mut HashMap<K, u32>, key: &K) {
 }
 
 /// What counts as one source: a whole /64 is one customer's.
-fn prefix(ip: IpAddr) -> IpAddr {
+pub(super) fn prefix(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => ip,
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),

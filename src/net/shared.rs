@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::control::Question;
 use super::counters::Snapshot;
 use super::quota::{Ledger, Quotas};
+use super::stream::Census;
 use super::sys::{UdpSocket, Wake};
 use crate::credentials::Revocations;
 use crate::relay::{Live, ReservationToken};
@@ -129,14 +130,15 @@ impl Mailbox {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) ledger: Arc<Ledger>,
+    pub(super) census: Arc<Census>,
     mailboxes: Vec<Arc<Mailbox>>,
     /// Sockets bound by EVEN-PORT with R = 1, until their token comes to whichever worker, or their time is over.
     reserved: Mutex<HashMap<ReservationToken, (UdpSocket, SocketAddr)>>,
 }
 
 impl Shared {
-    pub(super) fn new(quotas: Quotas, mailboxes: Vec<Arc<Mailbox>>) -> Shared {
-        Shared { ledger: Arc::new(Ledger::new(quotas)), mailboxes, reserved: Mutex::default() }
+    pub(super) fn new(quotas: Quotas, census: Census, mailboxes: Vec<Arc<Mailbox>>) -> Shared {
+        Shared { ledger: Arc::new(Ledger::new(quotas)), census: Arc::new(census), mailboxes, reserved: Mutex::default() }
     }
 
     pub(super) fn mailbox(&self, worker: usize) -> &Arc<Mailbox> {

@@ -204,6 +204,11 @@ impl Relay {
         self.draining = true;
     }
 
+    /// Whether a client has an allocation.
+    pub fn has_allocation(&self, client: &FiveTuple) -> bool {
+        self.table.of_client(client).is_some()
+    }
+
     /// Ends the allocation of a client, if it has one: its connection is gone, or an administrator says so.
     pub fn close(&mut self, client: &FiveTuple) {
         if let Some(slot) = self.table.of_client(client) {

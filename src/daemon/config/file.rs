@@ -17,6 +17,10 @@ pub struct File {
     pub server: Server,
     /// Where clients reach it.
     pub listen: Listen,
+    /// How connections over TCP and TLS are served.
+    pub streams: Streams,
+    /// The certificate of TLS listeners.
+    pub tls: Tls,
     /// The addresses and ports that are relayed.
     pub relay: Relay,
     /// Who may use TURN.
@@ -58,6 +62,12 @@ impl Default for Server {
 pub struct Listen {
     /// STUN and TURN over UDP. `0.0.0.0` and `[::]` stand for every address of the machine in that family.
     pub udp: Vec<Endpoint>,
+    /// TURN over TCP; such addresses as for `udp`, here and below.
+    pub tcp: Vec<Endpoint>,
+    /// TURN over TLS.
+    pub tls: Vec<Endpoint>,
+    /// TURN over TCP or TLS, told apart by the client's first byte.
+    pub auto: Vec<Endpoint>,
     /// Receive buffer asked of the kernel for each listening socket.
     pub receive_buffer: Size,
     /// Send buffer asked of the kernel for each listening socket.
@@ -69,10 +79,57 @@ impl Default for Listen {
         let everywhere = ["0.0.0.0:3478", "[::]:3478"];
         Listen {
             udp: everywhere.iter().filter_map(|text| text.parse().ok()).collect(),
+            tcp: Vec::new(),
+            tls: Vec::new(),
+            auto: Vec::new(),
             receive_buffer: Size::mebibytes(4),
             send_buffer: Size::mebibytes(4),
         }
     }
+}
+
+/// `[streams]`: how connections over TCP and TLS are served.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Streams {
+    /// Concurrent connections in all; 0 = no limit.
+    pub connections: u32,
+    /// Concurrent connections from one source address; 0 = no limit.
+    pub connections_per_source: u32,
+    /// From accepting a connection to its first message, PROXY header and TLS handshake included.
+    pub opening: Period,
+    /// A connection without an allocation that sends nothing.
+    pub idle: Period,
+    /// How much may wait for a client that reads too slowly; the oldest media is dropped first.
+    pub queue: Size,
+    /// How long media may wait for a client that reads too slowly.
+    pub queue_delay: Period,
+    /// Networks of proxies whose connections must begin with a PROXY header.
+    pub proxies: Vec<Cidr>,
+}
+
+impl Default for Streams {
+    fn default() -> Streams {
+        Streams {
+            connections: 16_000,
+            connections_per_source: 1000,
+            opening: Period::seconds(10),
+            idle: Period::seconds(120),
+            queue: Size::kibibytes(256),
+            queue_delay: Period::seconds(1),
+            proxies: Vec::new(),
+        }
+    }
+}
+
+/// `[tls]`: the certificate of TLS listeners.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Tls {
+    /// File with the certificate chain in PEM, the server's own first. Relative paths start at this file's directory.
+    pub certificate: String,
+    /// File with its private key in PEM.
+    pub key: String,
 }
 
 /// `[relay]`: the addresses and ports that are relayed.

@@ -15,7 +15,9 @@ pub use file::{File, LogFormat, LogLevel};
 pub use problem::{ConfigError, Problem};
 pub use source::Source;
 
-use crate::net::{self, Quotas};
+use crate::net::{self, Certificate, Quotas, StreamConfig, StreamLimits, StreamListener};
+use ipnet::IpNet;
+
 use crate::relay::{self, DefaultFamily, Expiry, RelayAddress};
 use problem::{Fault, Faults};
 use secret::Places;
@@ -26,6 +28,7 @@ mod problem;
 mod resolve;
 mod secret;
 mod source;
+mod streams;
 pub mod units;
 
 /// Where a configuration is looked for when nobody names one.
@@ -44,6 +47,12 @@ pub struct Config {
 pub struct Fixed {
     /// Listeners for UDP as they are written: `0.0.0.0` and `[::]` are not expanded yet.
     pub udp: Vec<SocketAddr>,
+    /// Listeners for TCP and TLS, not expanded either.
+    pub streams: Vec<StreamListener>,
+    /// Limits and deadlines of connections.
+    pub stream_limits: StreamLimits,
+    /// Networks of proxies that say whose connections they pass on.
+    pub proxies: Vec<IpNet>,
     /// Receive buffer of a listening socket, in bytes.
     pub receive_buffer: usize,
     /// Send buffer of a listening socket, in bytes.
@@ -68,6 +77,8 @@ pub struct Fixed {
 pub struct Live {
     /// What the workers need.
     pub relay: Arc<relay::Live>,
+    /// What TLS listeners show.
+    pub certificate: Option<Certificate>,
     /// What the HTTP API and `turnwell credentials` need.
     pub mint: MintRules,
     /// The least severe level that is logged.
@@ -125,6 +136,8 @@ impl Config {
 impl Fixed {
     fn resolve(file: &File, faults: &mut Faults) -> Option<Fixed> {
         let udp = faults.keep(file.listen.udp());
+        let streams = faults.keep(file.listen.streams());
+        let stream_limits = faults.keep(file.streams.limits());
         let workers = faults.keep(file.server.workers());
         let relay_ports = faults.keep(file.relay.ports(workers.unwrap_or_default()));
         let relays = faults.keep(file.relay.relays());
@@ -132,6 +145,9 @@ impl Fixed {
         let (receive_buffer, send_buffer) = file.listen.buffers();
         Some(Fixed {
             udp: udp?,
+            streams: streams?,
+            stream_limits: stream_limits?,
+            proxies: file.streams.proxies.iter().map(|range| range.0).collect(),
             receive_buffer,
             send_buffer,
             workers: workers?,
@@ -150,8 +166,16 @@ impl Fixed {
         for listener in &self.udp {
             udp.extend(net::expand_wildcard(*listener)?);
         }
+        let mut streams = Vec::new();
+        for listener in &self.streams {
+            let addresses = net::expand_wildcard(listener.addr)?;
+            streams.extend(addresses.into_iter().map(|addr| StreamListener { addr, ..*listener }));
+        }
+        let stream_config = StreamConfig { limits: self.stream_limits, proxies: self.proxies.clone(), tls: None };
         Ok(net::Config {
             udp,
+            streams,
+            stream_config,
             relays: self.relays.clone(),
             relay_ports: self.relay_ports.clone(),
             workers: self.workers,
@@ -170,7 +194,10 @@ impl Live {
         let credentials = faults.keep(file.credentials.credentials(realm.unwrap_or_default(), places));
         let lifetimes = faults.keep(file.lifetimes.lifetimes());
         let limits = faults.keep(file.limits.per_allocation());
-        let mint = faults.keep(file.api.rules(public_host.flatten(), places));
+        let mint = faults.keep(file.api.rules(public_host.clone().flatten(), places));
+        let needed = !(file.listen.tls.is_empty() && file.listen.auto.is_empty());
+        let host = public_host.flatten();
+        let certificate = faults.keep(file.tls.certificate(needed, host.as_deref(), places));
         let relay = relay::Live {
             credentials: Arc::new(credentials?),
             peers: file.peers.policy(),
@@ -180,7 +207,7 @@ impl Live {
             limits: limits?,
             channel_numbers: file.relay.channel_numbers.into(),
         };
-        Some(Live { relay: Arc::new(relay), mint: mint?, log_level: file.log.level })
+        Some(Live { relay: Arc::new(relay), certificate: certificate?, mint: mint?, log_level: file.log.level })
     }
 }
 

@@ -81,7 +81,7 @@ impl file::Listen {
 }
 
 /// Refuses a listener that is named twice or that a wildcard listener already covers. Port 0 never collides.
-fn without_overlap(key: &str, listeners: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Fault> {
+pub(super) fn without_overlap(key: &str, listeners: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Fault> {
     for (index, listener) in listeners.iter().enumerate().filter(|(_, listener)| listener.port() != 0) {
         let covers = |other: &&SocketAddr| {
             let same_address = other.ip() == listener.ip();

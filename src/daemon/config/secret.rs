@@ -21,7 +21,7 @@ pub(super) struct Places {
 }
 
 impl Places {
-    fn find(&self, key: &str, name: &str) -> Result<PathBuf, Fault> {
+    pub(super) fn find(&self, key: &str, name: &str) -> Result<PathBuf, Fault> {
         match (name.strip_prefix(CREDENTIALS_DIRECTORY), &self.credentials) {
             (Some(name), Some(credentials)) => Ok(credentials.join(name)),
             (Some(_), None) => Err(Fault::new(

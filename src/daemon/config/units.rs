@@ -92,6 +92,11 @@ pub struct Size(u64);
 impl Size {
     const UNITS: [(&'static str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
+    /// A size of so many kibibytes.
+    pub const fn kibibytes(count: u64) -> Size {
+        Size(count << 10)
+    }
+
     /// A size of so many mebibytes.
     pub const fn mebibytes(count: u64) -> Size {
         Size(count << 20)

@@ -12,6 +12,8 @@ pub struct Interest(u32);
 
 #[allow(clippy::cast_sign_loss, reason = "libc declares flag bits as signed")]
 impl Interest {
+    /// Only errors, which are always told.
+    pub const NONE: Interest = Interest(0);
     /// There is something to read.
     pub const READ: Interest = Interest(libc::EPOLLIN as u32);
     /// There is room to write.
