@@ -18,9 +18,11 @@ export class Turnwell {
   #child;
   #log = [];
 
-  static async start({ listen = ['127.0.0.1:0'], relay = ['127.0.0.1'], flags = [] } = {}) {
+  /** `through` is a command to start it through, such as one that enters a network namespace. */
+  static async start({ listen = ['127.0.0.1:0'], relay = ['127.0.0.1'], flags = [], through = [] } = {}) {
     const server = new Turnwell();
     const ready = await server.#launch([
+      ...through, binary(),
       'dev', '--json', '--api', '127.0.0.1:0', '--relay-ports', '20000-29999',
       ...listen.flatMap((address) => ['--listen', address]),
       ...relay.flatMap((address) => ['--relay-ip', address]),
@@ -61,8 +63,8 @@ export class Turnwell {
     return this.#log.join('\n');
   }
 
-  async #launch(args) {
-    const child = spawn(binary(), args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  async #launch([command, ...args]) {
+    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#child = child;
     createInterface({ input: child.stderr }).on('line', (line) => {
       this.#log.push(line);

@@ -1,0 +1,65 @@
+// examples/p2p-chat between two clients behind a NAT each: cones are passed with the address that STUN told,
+// symmetric NATs only through the relay.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+
+import { launchChromium } from '../browser/lib/chromium.js';
+import { Turnwell } from '../browser/lib/turnwell.js';
+import { Example } from './lib/example.js';
+import { Lab, SERVER, lacking } from './lib/lab.js';
+import { calls, openPage, until } from './lib/observe.js';
+
+const LIMIT = { timeout: 60_000 };
+const CLIENTS = ['a', 'b'];
+
+describe('p2p-chat behind NATs', { skip: lacking() }, () => {
+  let lab, turnwell, app, browsers;
+
+  before(async () => {
+    lab = await Lab.start({ clients: CLIENTS, nat: 'cone' });
+    const through = lab.through('server');
+    turnwell = await Turnwell.start({ listen: [`${SERVER}:3478`], relay: [SERVER], through });
+    app = await Example.start('p2p-chat', { api: turnwell.api, apiKey: turnwell.apiKey, host: SERVER, through });
+    // Browsers encrypt for pages from localhost or https only; this one stands for https.
+    const flags = [`--unsafely-treat-insecure-origin-as-secure=${app.origin}`];
+    browsers = await Promise.all(CLIENTS.map((client) => launchChromium({ flags, through: lab.through(client) })));
+  }, LIMIT);
+
+  after(async () => {
+    await Promise.all((browsers ?? []).map((browser) => browser.close()));
+    await app?.stop();
+    await turnwell?.stop();
+    lab?.stop();
+  }, LIMIT);
+
+  async function pairsBehind(kind, accept) {
+    for (const client of CLIENTS) lab.setNat(client, kind);
+    const first = await openPage(browsers[0], app.origin);
+    await first.waitForURL(/#.+/);
+    const second = await openPage(browsers[1], first.url());
+    const pages = [first, second];
+    const ask = async () => (await Promise.all(pages.map(calls))).map(([call]) => call?.state === 'connected' && call.pair);
+    const pairs = await until(ask, (now) => now.every((pair) => pair && accept(pair)), `a pair behind ${kind} NATs`);
+    const word = `hello from behind a ${kind} NAT`;
+    await first.getByLabel('Message', { exact: true }).fill(word);
+    await first.keyboard.press('Enter');
+    await second.getByRole('log').getByText(word).waitFor();
+    const candidates = await Promise.all(pages.map((page) => page.locator('#local').textContent()));
+    for (const page of pages) await page.context().close();
+    return { pairs, candidates };
+  }
+
+  test('behind two cone NATs they connect directly, by server-reflexive candidates', LIMIT, async () => {
+    const { pairs, candidates } = await pairsBehind('cone', ({ local, remote }) => local === 'srflx' && remote === 'srflx');
+    assert.deepEqual(pairs, [{ local: 'srflx', remote: 'srflx' }, { local: 'srflx', remote: 'srflx' }]);
+    for (const list of candidates) assert.match(list, /server-reflexive 1/);
+  });
+
+  test('behind two symmetric NATs they connect through the relay, and only through it', LIMIT, async () => {
+    const throughRelay = ({ local, remote }) => local === 'relay' || remote === 'relay';
+    const { pairs, candidates } = await pairsBehind('symmetric', () => true);
+    assert.ok(pairs.every(throughRelay), JSON.stringify(pairs));
+    for (const list of candidates) assert.match(list, /server-reflexive 1.*relay/);
+  });
+});
