@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use super::counters::NetCounters;
 use super::relays::Relays;
-use super::sys::{MAX_SEGMENTED_BYTES, MAX_SEGMENTS, Outgoing, ReceiveBatch, SendBatch, UdpSocket};
+use super::sys::{Epoll, MAX_SEGMENTED_BYTES, MAX_SEGMENTS, Outgoing, ReceiveBatch, SendBatch, UdpSocket};
 use crate::relay::{ListenerId, RelayId};
 
 /// How many clients without segmentation are remembered; beyond it the memory is emptied and learnt anew.
@@ -146,6 +146,7 @@ impl Outbox {
         &mut self,
         listeners: &[UdpSocket],
         relays: &mut Relays,
+        epoll: &Epoll,
         buffers: Buffers<'_>,
         counters: &mut NetCounters,
     ) {
@@ -156,7 +157,7 @@ impl Outbox {
         for (number, socket) in listeners.iter().enumerate() {
             self.flush_listener(ListenerId(u16::try_from(number).unwrap_or(u16::MAX)), socket, buffers, counters);
         }
-        self.flush_relays(relays, buffers, counters);
+        self.flush_relays(relays, epoll, buffers, counters);
         self.entries.clear();
         self.runs.clear();
         self.bytes.clear();
@@ -180,7 +181,7 @@ impl Outbox {
                 continue;
             }
             let segmented = run.count > 1 && !self.refused.contains(&address);
-            let messages = parts.gather(run, segmented, &mut out);
+            let messages = parts.gather(run, segmented, Some(address), &mut out);
             self.owners.extend(std::iter::repeat_n((index(number), segmented), messages));
         }
         let mut at = 0;
@@ -198,10 +199,9 @@ impl Outbox {
                 }
                 Err(_) => {
                     if let Some(run) = self.runs.get(run as usize).filter(|_| segmented) {
-                        if let Target::Client(_, address) = run.target {
-                            remember(&mut self.refused, address);
-                        }
-                        parts.send_singly(run, socket, &mut self.singles, counters);
+                        let (Target::Client(_, address) | Target::Peer(_, address)) = run.target;
+                        remember(&mut self.refused, address);
+                        parts.send_singly(run, socket, Some(address), &mut self.singles, counters);
                     } else {
                         counters.send_failed += 1;
                     }
@@ -212,26 +212,33 @@ impl Outbox {
     }
 
     /// Every relay socket has one destination's run at a time, so one message is one call.
-    fn flush_relays(&mut self, relays: &mut Relays, buffers: Buffers<'_>, counters: &mut NetCounters) {
+    fn flush_relays(&mut self, relays: &mut Relays, epoll: &Epoll, buffers: Buffers<'_>, counters: &mut NetCounters) {
         let parts = Parts { bytes: &self.bytes, entries: &self.entries, buffers };
         for run in &self.runs {
-            let Target::Peer(relay, _) = run.target else { continue };
-            let Some(relay) = relays.get_mut(relay) else { continue };
+            let Target::Peer(id, peer) = run.target else { continue };
+            relays.note(epoll, id, peer, run.count);
+            let Some(relay) = relays.get_mut(id) else { continue };
+            let (socket, destination) = relay.route(peer);
             if run.count > 1 && !relay.segments {
-                parts.send_singly(run, &relay.socket, &mut self.singles, counters);
+                parts.send_singly(run, socket, destination, &mut self.singles, counters);
                 continue;
             }
             let mut out = self.batch.begin();
-            parts.gather(run, run.count > 1, &mut out);
-            match out.send(&relay.socket, 0) {
+            parts.gather(run, run.count > 1, destination, &mut out);
+            // A connected socket first tells of an ICMP error that an earlier packet met, and then sends.
+            let sent = match out.send(socket, 0) {
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => out.send(socket, 0),
+                sent => sent,
+            };
+            match sent {
                 Ok(_) => {
                     counters.sent += run.count as u64;
                     counters.segmented += u64::from(run.count > 1);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => counters.send_full += run.count as u64,
                 Err(_) if run.count > 1 => {
+                    parts.send_singly(run, socket, destination, &mut self.singles, counters);
                     relay.segments = false;
-                    parts.send_singly(run, &relay.socket, &mut self.singles, counters);
                 }
                 Err(_) => counters.send_failed += 1,
             }
@@ -258,14 +265,13 @@ struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     /// Adds a run to `out`, as one message or as one a datagram, and returns how many messages that are.
-    fn gather(&self, run: &Run, segmented: bool, out: &mut Outgoing<'a>) -> usize {
-        let (Target::Client(_, destination) | Target::Peer(_, destination)) = run.target;
+    fn gather(&self, run: &Run, segmented: bool, destination: Option<SocketAddr>, out: &mut Outgoing<'a>) -> usize {
         if segmented {
-            out.message(Some(destination), u16::try_from(run.segment).ok());
+            out.message(destination, u16::try_from(run.segment).ok());
         }
         for entry in self.datagrams(run) {
             if !segmented {
-                out.message(Some(destination), None);
+                out.message(destination, None);
             }
             self.add(entry, out);
         }
@@ -293,10 +299,17 @@ impl<'a> Parts<'a> {
     }
 
     /// Sends a run's datagrams one by one: what the kernel will not segment still arrives.
-    fn send_singly(&self, run: &Run, socket: &UdpSocket, batch: &mut SendBatch, counters: &mut NetCounters) {
+    fn send_singly(
+        &self,
+        run: &Run,
+        socket: &UdpSocket,
+        destination: Option<SocketAddr>,
+        batch: &mut SendBatch,
+        counters: &mut NetCounters,
+    ) {
         counters.segmented_refused += 1;
         let mut out = batch.begin();
-        let messages = self.gather(run, false, &mut out);
+        let messages = self.gather(run, false, destination, &mut out);
         let mut at = 0;
         while at < messages {
             match out.send(socket, at) {

@@ -10,6 +10,9 @@ use super::quota::Permit;
 use super::sys::{Epoll, Interest, UdpOptions, UdpSocket, bind_udp};
 use crate::relay::RelayId;
 
+/// So many packets in a row to one peer make it worth a connected socket.
+const HOT: u32 = 32;
+
 /// A relay socket with what belongs to it.
 #[derive(Debug)]
 pub(super) struct RelaySocket {
@@ -23,6 +26,66 @@ pub(super) struct RelaySocket {
     pub(super) to_client: RunHint,
     /// Whether the kernel takes segmented messages on this socket.
     pub(super) segments: bool,
+    /// To whom the last packets went, and how many in a row.
+    last_peer: Option<(SocketAddr, u32)>,
+    hot: Hot,
+}
+
+/// A second socket with the same address, connected to the one peer that most packets go to: the kernel then looks up
+/// neither route nor neighbour for each of them. What this peer sends arrives there too.
+#[derive(Debug)]
+enum Hot {
+    None,
+    Peer {
+        socket: UdpSocket,
+        peer: SocketAddr,
+        kernel_drops: u32,
+    },
+    /// The kernel would not; it is not asked again for this relay socket.
+    Refused,
+}
+
+impl RelaySocket {
+    /// The socket to send to `peer` from, and the destination to name there.
+    pub(super) fn route(&self, peer: SocketAddr) -> (&UdpSocket, Option<SocketAddr>) {
+        match &self.hot {
+            Hot::Peer { socket, peer: hot, .. } if *hot == peer => (socket, None),
+            Hot::Peer { .. } | Hot::None | Hot::Refused => (&self.socket, Some(peer)),
+        }
+    }
+
+    /// The socket to read from, with its drop count: the connected one or the other.
+    pub(super) fn reader(&mut self, hot: bool) -> Option<(&UdpSocket, &mut u32)> {
+        match (&mut self.hot, hot) {
+            (Hot::Peer { socket, kernel_drops, .. }, true) => Some((socket, kernel_drops)),
+            (_, false) => Some((&self.socket, &mut self.kernel_drops)),
+            (Hot::None | Hot::Refused, true) => None,
+        }
+    }
+
+    /// Notes that packets go to `peer`; once that is steady, opens a socket that is connected to it.
+    fn note(&mut self, epoll: &Epoll, id: RelayId, peer: SocketAddr, packets: usize) {
+        let before = self.last_peer.filter(|(last, _)| *last == peer).map_or(0, |(_, count)| count);
+        let count = before.saturating_add(u32::try_from(packets).unwrap_or(u32::MAX));
+        self.last_peer = Some((peer, count));
+        if count >= HOT && before < HOT && !matches!(self.hot, Hot::Refused) {
+            self.hot = match connected(&self.socket, peer, epoll, id) {
+                Ok(socket) => Hot::Peer { socket, peer, kernel_drops: 0 },
+                Err(_) => Hot::Refused,
+            };
+        }
+    }
+}
+
+/// Opens the second socket. The first was bound for itself alone, so nobody else has the address; only then do both
+/// allow it to be shared.
+fn connected(socket: &UdpSocket, peer: SocketAddr, epoll: &Epoll, id: RelayId) -> io::Result<UdpSocket> {
+    socket.share_port()?;
+    let options = UdpOptions { reuse_port: true, gro: true, ..UdpOptions::default() };
+    let second = bind_udp(socket.local_addr()?, options)?;
+    second.connect(peer)?;
+    epoll.add(&second, super::worker::hot_token(id), Interest::READ)?;
+    Ok(second)
 }
 
 /// All relay sockets of a worker; a slot's number is the engine's [`RelayId`].
@@ -48,8 +111,17 @@ impl Relays {
             to_peer: RunHint::default(),
             to_client: RunHint::default(),
             segments: true,
+            last_peer: None,
+            hot: Hot::None,
         });
         Ok(id)
+    }
+
+    /// Notes that packets leave for a peer.
+    pub(super) fn note(&mut self, epoll: &Epoll, id: RelayId, peer: SocketAddr, packets: usize) {
+        if let Some(relay) = self.get_mut(id) {
+            relay.note(epoll, id, peer, packets);
+        }
     }
 
     /// Closes a socket; the kernel stops watching it with that.

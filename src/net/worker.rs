@@ -44,10 +44,16 @@ const PUBLISH: Duration = Duration::from_millis(50);
 
 const WAKE: u64 = u64::MAX;
 const LISTENER: u64 = 1 << 32;
+const HOT: u64 = 1 << 62;
 
 /// The epoll token of a relay socket: its number, below those of listeners.
 pub(super) fn relay_token(id: RelayId) -> u64 {
     u64::from(id.0)
+}
+
+/// The epoll token of the connected socket beside a relay socket.
+pub(super) fn hot_token(id: RelayId) -> u64 {
+    HOT | u64::from(id.0)
 }
 
 /// What outlives a worker's panic: its listeners and what it is built from.
@@ -149,7 +155,7 @@ impl<'a> Worker<'a> {
         loop {
             let mut before = clock.now().mono;
             if self.rhythm.rests() {
-                std::thread::sleep(REST);
+                rest();
                 before = clock.now().mono;
             }
             let ready = self.core.epoll.wait(&mut events, self.timeout(before))?;
@@ -160,9 +166,10 @@ impl<'a> Worker<'a> {
             for event in events.iter() {
                 match event.token {
                     WAKE => stop = self.read_letters(),
+                    token if token >= HOT => self.receive_from_peer(now, RelayId(token as u32), true, ready <= FEW),
                     token if token >= streams::STREAMS => self.stream_event(now, event),
                     token if token >= LISTENER => self.receive_from_clients(now, (token - LISTENER) as usize),
-                    token => self.receive_from_peer(now, RelayId(token as u32), ready <= FEW),
+                    token => self.receive_from_peer(now, RelayId(token as u32), false, ready <= FEW),
                 }
             }
             self.flush();
@@ -262,27 +269,29 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn receive_from_peer(&mut self, now: Now, id: RelayId, few: bool) {
+    fn receive_from_peer(&mut self, now: Now, id: RelayId, hot: bool, few: bool) {
         for _ in 0..RECEIVES {
             if self.arena.len() - self.arena_used < LONGEST {
                 self.flush();
             }
-            let Some(relay) = self.core.relays.get_mut(id) else { return };
+            let Some((socket, known_drops)) = self.core.relays.get_mut(id).and_then(|relay| relay.reader(hot)) else {
+                return;
+            };
             let start = self.arena_used;
             let Some(room) = self.arena.get_mut(start..start + LONGEST) else { return };
-            let received = match receive_one(&relay.socket, room) {
+            let received = match receive_one(socket, room) {
                 Ok(received) => received,
                 Err(error) => {
                     if error.kind() != io::ErrorKind::WouldBlock {
                         // An ICMP error that a send left behind; asking for it clears it.
-                        let _ = relay.socket.take_error();
+                        let _ = socket.take_error();
                     }
                     return;
                 }
             };
             if let Some(drops) = received.kernel_drops {
-                self.core.counters.relay_kernel_drops += u64::from(drops.wrapping_sub(relay.kernel_drops));
-                relay.kernel_drops = drops;
+                self.core.counters.relay_kernel_drops += u64::from(drops.wrapping_sub(*known_drops));
+                *known_drops = drops;
             }
             self.arena_used = (start + received.length).next_multiple_of(64);
             let bytes = self.arena.get(start..start + received.length).unwrap_or_default();
@@ -311,9 +320,9 @@ impl<'a> Worker<'a> {
     }
 
     fn flush(&mut self) {
-        let Core { outbox, relays, counters, seat, .. } = &mut self.core;
+        let Core { outbox, relays, counters, seat, epoll, .. } = &mut self.core;
         let buffers = Buffers { batch: &self.batch, arena: &self.arena };
-        outbox.flush(&seat.listeners, relays, buffers, counters);
+        outbox.flush(&seat.listeners, relays, epoll, buffers, counters);
         self.arena_used = 0;
     }
 
@@ -449,6 +458,11 @@ impl Core<'_> {
             }
         }
     }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the one place where letting time pass is the point, see `rhythm`")]
+fn rest() {
+    std::thread::sleep(REST);
 }
 
 fn refused(error: &io::Error, address: SocketAddr) -> OpenError {

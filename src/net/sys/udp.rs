@@ -57,6 +57,11 @@ impl UdpSocket {
         self.socket.connect(&peer.into())
     }
 
+    /// From now on other sockets of this user may have the same address, if they ask to share it too.
+    pub fn share_port(&self) -> io::Result<()> {
+        self.socket.set_reuse_port(true)
+    }
+
     /// Whether the kernel glues datagrams together here.
     pub fn has_gro(&self) -> bool {
         self.gro
