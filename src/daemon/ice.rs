@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::Serialize;
 
 use super::config::Fixed;
+use crate::net::{StreamKind, StreamListener};
 use crate::credentials::{Credentials, IssueError};
 
 /// Browsers warn when they are given five servers or more: discovery becomes slow.
@@ -50,6 +51,26 @@ impl Uris {
     }
 }
 
+impl Uris {
+    /// Adds those of TCP and TLS: one of each before a second of UDP, since whoever needs them has no other way.
+    pub(super) fn and_streams(mut self, fixed: &Fixed, reached: &[StreamListener], public_host: Option<&str>) -> Uris {
+        let first = |kinds: [StreamKind; 2], scheme: &str| {
+            let listener = reached.iter().find(|listener| kinds.contains(&listener.kind))?;
+            let host = match public_host {
+                Some(host) => host.parse().map_or_else(|_| host.to_owned(), uri_host),
+                None => uri_host(outside(fixed, listener.addr.ip())),
+            };
+            Some(format!("{scheme}:{host}:{}?transport=tcp", listener.addr.port()))
+        };
+        let tcp = first([StreamKind::Tcp, StreamKind::Auto], "turn");
+        let tls = first([StreamKind::Tls, StreamKind::Auto], "turns");
+        let streams: Vec<String> = tcp.into_iter().chain(tls).collect();
+        self.turn.truncate(MOST_URIS - 1 - streams.len());
+        self.turn.extend(streams);
+        self
+    }
+}
+
 /// An address in a URI: IPv6 in brackets (RFC 7065 §3.1, RFC 3986 §3.2.2).
 fn uri_host(address: IpAddr) -> String {
     match address {
@@ -60,7 +81,23 @@ fn uri_host(address: IpAddr) -> String {
 
 /// The listeners to name to clients: those whose address is configured, else one per family.
 pub(super) fn reached(fixed: &Fixed, listening: &[SocketAddr], wildcard: Wildcard) -> Vec<SocketAddr> {
-    let is_configured = |address: &SocketAddr| fixed.udp.iter().any(|other| other.ip() == address.ip());
+    among(&fixed.udp, listening, wildcard)
+}
+
+/// As [`reached`], for the TCP and TLS listeners.
+pub(super) fn reached_streams(fixed: &Fixed, listening: &[StreamListener], wildcard: Wildcard) -> Vec<StreamListener> {
+    let of_kind = |kind: StreamKind| {
+        let of = move |all: &[StreamListener]| -> Vec<SocketAddr> {
+            all.iter().filter(|listener| listener.kind == kind).map(|listener| listener.addr).collect()
+        };
+        let found = among(&of(&fixed.streams), &of(listening), wildcard);
+        found.into_iter().map(move |addr| StreamListener { addr, kind })
+    };
+    [StreamKind::Tcp, StreamKind::Tls, StreamKind::Auto].into_iter().flat_map(of_kind).collect()
+}
+
+fn among(configured: &[SocketAddr], listening: &[SocketAddr], wildcard: Wildcard) -> Vec<SocketAddr> {
+    let is_configured = |address: &SocketAddr| configured.iter().any(|other| other.ip() == address.ip());
     let named: Vec<SocketAddr> = listening.iter().copied().filter(is_configured).collect();
     if !named.is_empty() {
         return named;
@@ -204,6 +241,32 @@ mod tests {
         let fixed = Config::resolve(&file, &Source::none()).unwrap_or_else(|error| panic!("{error}")).fixed;
         let listening: Vec<SocketAddr> = listening.iter().map(|text| text.parse().unwrap()).collect();
         Uris::new(&fixed, &reached(&fixed, &listening, wildcard), public_host)
+    }
+
+    #[test]
+    fn streams_are_named_within_the_limit() {
+        let toml = "[listen]\ntcp = [\"0.0.0.0:3478\"]\ntls = [\"192.0.2.1:5349\"]";
+        let file: File = toml::from_str(toml).unwrap();
+        let mut fixed = Config::resolve(&File::default(), &Source::none()).unwrap_or_else(|error| panic!("{error}")).fixed;
+        let tcp = |ip: &str| StreamListener { addr: format!("{ip}:3478").parse().unwrap(), kind: StreamKind::Tcp };
+        let tls = StreamListener { addr: "192.0.2.1:5349".parse().unwrap(), kind: StreamKind::Tls };
+        assert!(file.listen.tcp.len() == 1 && file.listen.tls.len() == 1);
+        fixed.streams = vec![tcp("0.0.0.0"), tls];
+        let listening = [tcp("127.0.0.1"), tcp("192.0.2.1"), tls];
+        let streams = reached_streams(&fixed, &listening, Wildcard::MostPublic);
+        assert_eq!(streams, [tcp("192.0.2.1"), tls]);
+        let udp = ["192.0.2.1:3478".parse().unwrap(), "[2001:db8::1]:3478".parse().unwrap()];
+        let uris = Uris::new(&fixed, &udp, None).and_streams(&fixed, &streams, None);
+        assert_eq!(uris.stun, ["stun:192.0.2.1:3478"]);
+        let all = [
+            "turn:192.0.2.1:3478?transport=udp",
+            "turn:192.0.2.1:3478?transport=tcp",
+            "turns:192.0.2.1:5349?transport=tcp",
+        ];
+        assert_eq!(uris.turn, all);
+        let auto = [StreamListener { kind: StreamKind::Auto, ..tls }];
+        let uris = Uris::new(&fixed, &udp[..1], None).and_streams(&fixed, &auto, Some("turn.example.org"));
+        assert_eq!(uris.turn[1..], ["turn:turn.example.org:5349?transport=tcp", "turns:turn.example.org:5349?transport=tcp"]);
     }
 
     #[test]

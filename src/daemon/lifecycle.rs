@@ -18,7 +18,7 @@ use super::exit::Failure;
 use super::http::{self, Api, Minting};
 use super::ice::{self, Uris, Wildcard};
 use super::log::Log;
-use crate::net::{self, Server};
+use crate::net::{self, Server, StreamListener, Tls};
 
 /// How often the workers are looked at.
 const CHECK: Duration = Duration::from_secs(1);
@@ -42,6 +42,8 @@ pub(super) struct Launch {
 pub(super) struct Running<'a> {
     /// The UDP listeners with their real ports.
     pub(super) listening: &'a [SocketAddr],
+    /// The TCP and TLS listeners with their real ports.
+    pub(super) streams: &'a [StreamListener],
     /// The API's listeners with their real ports.
     pub(super) api: &'a [SocketAddr],
     /// The UDP listeners that clients are told of.
@@ -72,20 +74,30 @@ async fn control(
         warn!("{note}");
     }
     let Config { fixed, live } = launch.config;
-    let net = fixed.net().map_err(|error| Failure::system("cannot list the machine's addresses", &error))?;
+    let mut net = fixed.net().map_err(|error| Failure::system("cannot list the machine's addresses", &error))?;
+    let tls = live.certificate.as_ref().map(Tls::new).transpose().map_err(Failure::internal)?;
+    net.stream_config.tls = tls.clone();
     let server = net::start(net, live.relay.clone())?;
     let reached = ice::reached(&fixed, server.listening(), launch.wildcard);
-    let uris = Uris::new(&fixed, &reached, live.mint.public_host.as_deref());
+    let streams = ice::reached_streams(&fixed, server.streams(), launch.wildcard);
+    let host = live.mint.public_host.as_deref();
+    let uris = Uris::new(&fixed, &reached, host).and_streams(&fixed, &streams, host);
     let api = Arc::new(Api::new(Minting::new(&live, uris.clone())));
     let (listeners, addresses) = bind(&fixed.api).await?;
     let http = http::Service::start(listeners, api.clone());
-    let running =
-        Running { listening: server.listening(), api: &addresses, reached: &reached, uris: &uris, live: &live };
-    info!(udp = ?running.listening, api = ?running.api, workers = fixed.workers, "ready");
+    let running = Running {
+        listening: server.listening(),
+        streams: server.streams(),
+        api: &addresses,
+        reached: &reached,
+        uris: &uris,
+        live: &live,
+    };
+    info!(udp = ?running.listening, streams = ?running.streams, api = ?running.api, workers = fixed.workers, "ready");
     notify(&[NotifyState::Ready, NotifyState::Status("relaying")]);
     let announced = announce(&running);
 
-    let reload = Reload { fixed, reached: reached.clone(), hangup: launch.hangup, log };
+    let reload = Reload { fixed, reached: reached.clone(), streams, tls, hangup: launch.hangup, log };
     let result = match announced {
         Ok(()) => wait(signals, &server, &api, &reload).await,
         Err(failure) => Err(failure),
@@ -148,6 +160,8 @@ async fn wait(mut signals: Signals, server: &Server, api: &Api, reload: &Reload)
 struct Reload {
     fixed: Fixed,
     reached: Vec<SocketAddr>,
+    streams: Vec<StreamListener>,
+    tls: Option<Tls>,
     hangup: Hangup,
     log: Log,
 }
@@ -177,7 +191,10 @@ impl Reload {
             );
         }
         let host = config.live.mint.public_host.as_deref();
-        let uris = Uris::new(&self.fixed, &self.reached, host);
+        let uris = Uris::new(&self.fixed, &self.reached, host).and_streams(&self.fixed, &self.streams, host);
+        if let (Some(tls), Some(certificate)) = (&self.tls, &config.live.certificate) {
+            tls.set_certificate(certificate);
+        }
         server.set_live(&config.live.relay);
         api.set(Minting::new(&config.live, uris));
         self.log.set_level(config.live.log_level);

@@ -15,9 +15,15 @@ use super::super::exit::Failure;
 use super::super::ice::{Answer, IceServer, Order, Policy, Wildcard};
 use super::super::lifecycle::{self, Hangup, Launch, Running};
 use super::super::unix_now;
+use super::throwaway::ThrowAway;
+use crate::net::StreamKind;
 
 /// What `dev` relays to beside the public addresses: this machine and the networks it usually stands in.
 const ALLOWED: [&str; 6] = ["127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
+
+/// The ports of RFC 8489 §18.6 in the clear and over TLS.
+const STUN_PORT: u16 = 3478;
+const STUNS_PORT: u16 = 5349;
 
 /// Run a server for development: no configuration, throw-away secret and key, local peers allowed
 #[derive(clap::Args)]
@@ -25,6 +31,12 @@ pub(super) struct Args {
     /// Listen here for UDP; repeatable [default: port 3478 on all addresses]
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Vec<Endpoint>,
+    /// Listen here for TCP; repeatable [default: where it listens for UDP]
+    #[arg(long, value_name = "ADDR:PORT")]
+    tcp_listen: Vec<Endpoint>,
+    /// Listen here for TLS; repeatable [default: beside UDP, on port 5349 if that has 3478, else on any free port]
+    #[arg(long, value_name = "ADDR:PORT")]
+    tls_listen: Vec<Endpoint>,
     /// Relay on this address; repeatable [default: the address that the client reached]
     #[arg(long, value_name = "ADDR")]
     relay_ip: Vec<Address>,
@@ -61,12 +73,17 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     };
     let file = source.parse()?;
     let kit = Kit::new(&args, &file)?;
-    let file = overlay(file, &args, &kit);
+    let mut file = overlay(file, &args, &kit);
+    let throwaway = file.tls.certificate.is_empty().then(|| ThrowAway::new(&file)).transpose()?;
+    if let Some(throwaway) = &throwaway {
+        file.tls.certificate = throwaway.certificate().display().to_string();
+        file.tls.key = throwaway.key().display().to_string();
+    }
     let config = Config::resolve(&file, &source)?;
     warn(&config);
     let launch = Launch { config, hangup: Hangup::Stop, wildcard: Wildcard::Loopback };
     lifecycle::run(launch, |running| {
-        let ready = Ready::new(running, &kit)?;
+        let ready = Ready::new(running, &kit, &file.tls.certificate)?;
         super::print(&if args.json { super::json(&ready)? } else { ready.for_people()? });
         Ok(())
     })
@@ -89,7 +106,7 @@ impl Kit {
 }
 
 /// 128 bits from the system.
-fn random() -> Result<String, Failure> {
+pub(super) fn random() -> Result<String, Failure> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| Failure::system("cannot draw a secret", &error))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
@@ -100,6 +117,7 @@ fn overlay(mut file: File, args: &Args, kit: &Kit) -> File {
     if !args.listen.is_empty() {
         file.listen.udp = args.listen.clone();
     }
+    listen_for_streams(&mut file, args);
     if !args.relay_ip.is_empty() {
         file.relay.addresses = args.relay_ip.clone();
         file.relay.external.retain(|entry| args.relay_ip.contains(&entry.local));
@@ -136,6 +154,25 @@ fn overlay(mut file: File, args: &Args, kit: &Kit) -> File {
     file
 }
 
+/// TCP and TLS beside UDP, unless flags or file say otherwise.
+fn listen_for_streams(file: &mut File, args: &Args) {
+    let listen = &mut file.listen;
+    if !args.tcp_listen.is_empty() {
+        listen.tcp = args.tcp_listen.clone();
+    } else if listen.tcp.is_empty() && listen.auto.is_empty() {
+        listen.tcp = listen.udp.clone();
+    }
+    if !args.tls_listen.is_empty() {
+        listen.tls = args.tls_listen.clone();
+    } else if listen.tls.is_empty() && listen.auto.is_empty() {
+        let beside = |udp: &Endpoint| {
+            let port = if udp.0.port() == STUN_PORT { STUNS_PORT } else { 0 };
+            Endpoint(SocketAddr::new(udp.0.ip(), port))
+        };
+        listen.tls = listen.udp.iter().map(beside).collect();
+    }
+}
+
 /// Says what is open.
 fn warn(config: &Config) {
     eprintln!("turnwell dev: FOR DEVELOPMENT ONLY. Whoever has a credential reaches this machine and its networks");
@@ -153,6 +190,9 @@ fn warn(config: &Config) {
 struct Ready<'a> {
     ready: bool,
     listen: &'a [SocketAddr],
+    tcp: Vec<SocketAddr>,
+    tls: Vec<SocketAddr>,
+    certificate: &'a str,
     api: String,
     api_key: &'a str,
     secret: &'a str,
@@ -164,7 +204,11 @@ struct Ready<'a> {
 }
 
 impl<'a> Ready<'a> {
-    fn new(running: &'a Running<'_>, kit: &'a Kit) -> Result<Ready<'a>, Failure> {
+    fn new(running: &'a Running<'_>, kit: &'a Kit, certificate: &'a str) -> Result<Ready<'a>, Failure> {
+        let streams = |kind: StreamKind| {
+            let listeners = running.streams.iter().filter(move |listener| [kind, StreamKind::Auto].contains(&listener.kind));
+            listeners.map(|listener| listener.addr).collect::<Vec<_>>()
+        };
         let credentials = &running.live.relay.credentials;
         let order = Order { user: Some("dev"), ttl: running.live.mint.default_ttl, policy: Policy::All };
         let answer = Answer::mint(credentials, running.uris, &order, unix_now())
@@ -172,6 +216,9 @@ impl<'a> Ready<'a> {
         Ok(Ready {
             ready: true,
             listen: running.listening,
+            tcp: streams(StreamKind::Tcp),
+            tls: streams(StreamKind::Tls),
+            certificate,
             api: running.api.first().map(|address| format!("http://{}", nearest(*address))).unwrap_or_default(),
             api_key: &kit.api_key,
             secret: &kit.secret,
@@ -185,7 +232,7 @@ impl<'a> Ready<'a> {
         let ice_servers = serde_json::to_string_pretty(&self.ice_servers).map_err(Failure::internal)?;
         let (host, port) = (self.host.ip(), self.host.port());
         let family = if host.is_ipv4() { "-X" } else { "-x" };
-        let Ready { api, api_key, secret, .. } = self;
+        let Ready { api, api_key, secret, certificate, .. } = self;
         let (key, secret) = (shell_word(&format!("Authorization: Bearer {api_key}")), shell_word(secret));
         Ok(format!(
             "Turnwell is ready.
@@ -193,6 +240,10 @@ impl<'a> Ready<'a> {
 For new RTCPeerConnection({{ iceServers }}):
 
 const iceServers = {ice_servers};
+
+The turns: URL needs the throw-away certificate to be trusted, for example by Chromium:
+
+certutil -d sql:$HOME/.pki/nssdb -A -t P,, -n turnwell-dev -i {certificate}
 
 Mint another credential:
 

@@ -13,6 +13,7 @@ mod check_config;
 mod credentials;
 mod dev;
 mod serve;
+mod throwaway;
 
 /// Names the configuration file when `--config` does not.
 const VARIABLE: &str = "TURNWELL_CONFIG";
