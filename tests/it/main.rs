@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the bans are for the core")]
 
+mod bench;
 mod cli;
 mod http;
 mod reload;

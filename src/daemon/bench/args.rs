@@ -82,7 +82,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", conflicts_with = "window", value_parser = clap::value_parser!(u64).range(1..=50_000_000))]
     pub rate: Option<u64>,
 
-    /// As fast as the server answers, with so many packets under way [default: 256, or two bursts of each client]
+    /// As fast as the server answers, with so many packets under way [default: 256, or two bursts of each client but at most 1024]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub window: Option<u64>,
 
@@ -158,6 +158,8 @@ pub(super) struct Plan {
 /// Runs end before a permission (RFC 8656 §9: 300 s) would have to be refreshed.
 const LONGEST_RUN: f64 = 240.0;
 const DEFAULT_WINDOW: u64 = 256;
+/// More would not fit into the buffers of most servers' sockets.
+const LARGEST_DEFAULT_WINDOW: u64 = 1024;
 
 impl Plan {
     pub(super) fn new(args: &BenchArgs) -> Result<Plan, BenchError> {
@@ -181,8 +183,9 @@ impl Plan {
         if args.mode == Mode::RelayToRelay && !clients.is_multiple_of(2) {
             return usage("relay-to-relay needs an even number of clients");
         }
-        let window = u64::from(clients) * u64::from(args.burst) * 2;
-        let window = args.window.unwrap_or(if args.burst == 1 { DEFAULT_WINDOW } else { window });
+        let two_bursts = u64::from(clients) * u64::from(args.burst) * 2;
+        let default = if args.burst == 1 { DEFAULT_WINDOW } else { two_bursts.min(LARGEST_DEFAULT_WINDOW) };
+        let window = args.window.unwrap_or(default);
         #[allow(clippy::cast_precision_loss, reason = "at most 50 million")]
         let pace = args.rate.map_or(Pace::Window(window.max(u64::from(args.burst))), |rate| Pace::Rate(rate as f64));
         Ok(Plan {
@@ -246,6 +249,7 @@ mod tests {
         assert_eq!(plan_of("127.0.0.1 --secret s").clients, 200);
         assert_eq!(plan_of("127.0.0.1 --secret s").pace, Pace::Window(256));
         assert_eq!(plan_of("127.0.0.1 --secret s --burst 16 --clients 20").pace, Pace::Window(640));
+        assert_eq!(plan_of("127.0.0.1 --secret s --burst 16").pace, Pace::Window(1024));
         assert_eq!(plan_of("127.0.0.1 --mode binding").clients, 64);
         assert_eq!(plan_of("127.0.0.1 --mode binding --rate 1000").pace, Pace::Rate(1000.0));
     }

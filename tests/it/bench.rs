@@ -1,0 +1,77 @@
+//! `turnwell bench` against the server itself: every load arrives, and what cannot be measured is said.
+
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::support::{Dev, PATIENCE, TURNWELL};
+
+fn bench(arguments: &[&str]) -> Output {
+    let mut command = assert_cmd::Command::new(TURNWELL);
+    command.arg("bench").args(arguments).timeout(PATIENCE).output().expect("a program to run")
+}
+
+/// A short run whose every packet arrives: with as few under way as fit into any kernel's default buffers.
+fn measured(server: &Dev, arguments: &str) -> Value {
+    let (address, pid) = (server.address().to_string(), server.process.id().to_string());
+    let mut all = vec![address.as_str(), "--secret", server.text("secret"), "--pid", pid.as_str(), "--json"];
+    all.extend(["--warm-up", "0"]);
+    all.extend(arguments.split(' '));
+    if !arguments.contains("--seconds") {
+        all.extend(["--seconds", "5"]);
+    }
+    let output = bench(&all);
+    assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("a report in JSON")
+}
+
+#[test]
+fn every_mode_delivers_what_it_offers() {
+    let server = Dev::start(&[]);
+    for arguments in [
+        "--mode client-to-peer --clients 8 --peers 3 --packets 500 --window 64",
+        "--mode client-to-peer --clients 4 --burst 16 --packets 640 --window 64",
+        "--mode client-to-peer --clients 8 --packets 500 --window 64 --indications --users 3",
+        "--mode peer-to-client --clients 8 --peers 3 --packets 500 --window 64",
+        "--mode peer-to-client --clients 4 --burst 16 --packets 640 --window 64 --indications",
+        "--mode both --clients 8 --packets 500 --rate 5000",
+        "--mode relay-to-relay --clients 8 --packets 500 --window 64",
+        "--mode ping-pong --clients 2 --packets 50",
+        "--mode binding --clients 8 --packets 500 --window 64",
+        "--mode allocate --clients 4 --packets 20 --rate 1000",
+        "--mode hold --clients 20 --seconds 0.01",
+    ] {
+        let found = measured(&server, arguments);
+        let (offered, delivered) = (found["offered"].as_u64(), found["delivered"].as_u64());
+        assert!(offered >= Some(20), "{arguments}: {found}");
+        assert_eq!(delivered, offered, "{arguments}: {found}");
+        assert!(found["server_process"]["cpu_seconds"].as_f64() > Some(0.0), "{arguments}: {found}");
+    }
+}
+
+#[test]
+fn round_trips_and_memory_are_told() {
+    let server = Dev::start(&[]);
+    let found = measured(&server, "--mode ping-pong --packets 20");
+    let time = |name: &str| found["round_trip"][name].as_f64().expect("a time");
+    assert!(0.0 < time("p50_us") && time("p50_us") <= time("p99_us") && time("p99_us") <= time("max_us"), "{found}");
+    let found = measured(&server, "--mode hold --clients 50 --seconds 0.01");
+    assert!(found["server_process"]["bytes_per_allocation"].is_f64(), "{found}");
+}
+
+#[test]
+fn what_cannot_be_measured_is_said() {
+    let server = Dev::start(&[]);
+    let address = server.address().to_string();
+    for (arguments, code, word) in [
+        (&["--secret", "wrong"][..], 77, "401"),
+        (&[], 64, "--secret"),
+        (&["--secret", "x", "--seconds", "1000"], 64, "--seconds"),
+        (&["--mode", "binding", "--pid", "4294967295"], 66, "4294967295"),
+    ] {
+        let output = bench(&[&[address.as_str()], arguments].concat());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{stderr}");
+        assert!(stderr.contains(word), "no {word} in {stderr}");
+    }
+}
