@@ -46,6 +46,8 @@ class Turnwell:
         try:
             ready = self._ready_line()
             self.addresses = [split_address(address) for address in ready["listen"]]
+            self.streams = {name: [split_address(address) for address in ready[name]] for name in ("tcp", "tls")}
+            self.certificate = ready["certificate"]
             self.api, self.api_key, self.secret = ready["api"], ready["api_key"], ready["secret"]
         except BaseException:
             self._process.kill()
@@ -68,9 +70,10 @@ class Turnwell:
         if failure is None and code != 0:
             raise AssertionError(f"turnwell ended with {code}\n{log}")
 
-    def address(self, family):
+    def address(self, family, transport="udp"):
         """Host and port of the first listener of this family."""
-        return next(pair for pair in self.addresses if (":" in pair[0]) == (family == socket.AF_INET6))
+        addresses = self.streams.get(transport, self.addresses)
+        return next(pair for pair in addresses if (":" in pair[0]) == (family == socket.AF_INET6))
 
     def mint(self, **request):
         """Asks for credentials as an application's back end does."""

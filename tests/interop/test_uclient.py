@@ -1,4 +1,4 @@
-"""coturn's own clients against Turnwell over UDP: everything comes back, and abuse is refused.
+"""coturn's own clients against Turnwell over UDP, TCP and TLS: everything comes back, and abuse is refused.
 
 The rows are those of coturn's test scripts that need no other transport. Each runs on one worker and on two.
 """
@@ -27,6 +27,7 @@ class Relay:
     family: int = socket.AF_INET
     messages: int = MESSAGES
     size: int = MESSAGE_BYTES
+    transport: str = "udp"
 
 
 # -c: no RTCP companion (it still asks for an even port half of the time); without it, EVEN-PORT reserves the
@@ -53,6 +54,23 @@ RELAYS = [
     Relay("IPv6 relay to relay", "-x -y", clients=4, peer=None, family=socket.AF_INET6),
     Relay("IPv6 client, IPv4 relay", "-c -X", clients=1, family=socket.AF_INET6),
     Relay("IPv4 client, IPv6 relay", "-c -x", clients=1, peer="::1"),
+    *(
+        Relay(f"{transport.upper()} {name}", f"{flags} {options}", transport=transport, **how)
+        # -t: TCP, -S: TLS over it. Over TLS uclient loses what it reads late, so it sends every 40 ms.
+        for transport, options in (("tcp", "-t"), ("tls", "-t -S -z 40"))
+        for name, flags, how in (
+            ("channels", "-c -X", {"clients": 1}),
+            ("channels, RTCP pair", "-X -g", {"clients": 2}),
+            ("channels, odd sizes", "-c -X", {"clients": 1, "size": 171}),
+            ("channels, large messages", "-c -X", {"clients": 1, "size": 1300}),
+            ("indications, odd sizes", "-c -X -s", {"clients": 1, "size": 171}),
+            ("relay to relay", "-y -c", {"clients": 2, "peer": None}),
+            ("twenty clients", "-c -X -m 20", {"clients": 20, "messages": 50}),
+            ("IPv6 channels", "-c -x", {"clients": 1, "peer": "::1", "family": socket.AF_INET6}),
+            ("IPv4 client, IPv6 relay", "-c -x", {"clients": 1, "peer": "::1"}),
+        )
+    ),
+    Relay("TCP padded channels", "-c -X -D -t", clients=1, size=171, transport="tcp"),
 ]
 
 
@@ -104,6 +122,10 @@ class Uclient:
     def test_clients_that_vanish_do_no_harm(self):
         runs = ["-O -G -X -g -m 12", "-O -c -X -m 12"] * 12
         side_by_side(lambda flags: self.against_peer(*flags.split(), "-W", SECRET, within=MAY_NOT_END), runs)
+        for transport, flags in (("tcp", "-O -c -X -t -m 12"), ("tls", "-O -c -X -t -S -m 12")):
+            def vanish(flags, transport=transport):
+                return self.against_peer(*flags.split(), "-W", SECRET, within=MAY_NOT_END, transport=transport)
+            side_by_side(vanish, [flags] * 6)
         self.server.assert_answers()
 
     def possible(self, relay):
@@ -112,14 +134,14 @@ class Uclient:
     def relay(self, relay):
         towards = ["-e", relay.peer, "-r", str(self.peers[relay.peer].port)] if relay.peer else []
         return uclient(
-            self.server.address(relay.family), *relay.flags.split(), *towards, "-u", "interop", "-W", SECRET,
+            self.server.address(relay.family, relay.transport), *relay.flags.split(), *towards, "-u", "interop", "-W", SECRET,
             messages=relay.messages, size=relay.size,
         )
 
-    def against_peer(self, *flags, within=WITHIN):
+    def against_peer(self, *flags, within=WITHIN, transport="udp"):
         peer = self.peers["127.0.0.1"]
         return uclient(
-            self.server.address(socket.AF_INET), *flags, "-e", peer.host, "-r", str(peer.port), "-u", "interop",
+            self.server.address(socket.AF_INET, transport), *flags, "-e", peer.host, "-r", str(peer.port), "-u", "interop",
             within=within,
         )
 
