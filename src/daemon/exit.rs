@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | 64 | EX_USAGE | the command line is wrong |
 //! | 66 | EX_NOINPUT | the configuration file cannot be read |
+//! | 69 | EX_UNAVAILABLE | a running server cannot be reached, or refuses |
 //! | 70 | EX_SOFTWARE | a worker ended, which is a fault of ours |
 //! | 71 | EX_OSERR | an address is taken, or the system refuses a thread or a socket |
 //! | 77 | EX_NOPERM | the system does not permit an address |
@@ -12,12 +13,14 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 
-use super::config::ConfigError;
+use super::config::{ConfigError, Fixed};
 use crate::net::{StartError, StreamKind};
 
 pub(super) const USAGE: u8 = 64;
 const NO_INPUT: u8 = 66;
+pub(super) const UNAVAILABLE: u8 = 69;
 const SOFTWARE: u8 = 70;
 const OS_ERROR: u8 = 71;
 const NO_PERMISSION: u8 = 77;
@@ -76,6 +79,17 @@ impl Failure {
             _ => (OS_ERROR, format!("change {key} ({flag} of `turnwell dev`), or look at the limits of the process")),
         };
         Failure::new(code, format!("{key}: cannot bind {address}: {error}"), remedy)
+    }
+
+    /// What an earlier run kept cannot be read.
+    pub(super) fn state(fixed: &Fixed, error: &io::Error) -> Failure {
+        let folder = fixed.state_dir.as_deref().unwrap_or(Path::new("")).display();
+        Failure::new(
+            CONFIG,
+            format!("credentials.state-dir: cannot read the revocations in {folder}: {error}"),
+            "let the server's user read and write the folder; a damaged revocations.json can be removed, \
+            but then everybody in it is readmitted",
+        )
     }
 
     /// The HTTP API's socket could not be bound.

@@ -8,8 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use serde::Serialize;
 
 use super::config::Fixed;
-use crate::net::{StreamKind, StreamListener};
 use crate::credentials::{Credentials, IssueError};
+use crate::net::{StreamKind, StreamListener};
 
 /// Browsers warn when they are given five servers or more: discovery becomes slow.
 const MOST_URIS: usize = 4;
@@ -19,6 +19,43 @@ const MOST_URIS: usize = 4;
 pub(super) struct Uris {
     stun: Vec<String>,
     turn: Vec<String>,
+}
+
+/// How a client speaks to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Transport {
+    Udp,
+    Tcp,
+    Tls,
+}
+
+impl Transport {
+    /// That of a URI (RFC 7065 §3.1).
+    fn of(uri: &str) -> Transport {
+        match uri {
+            uri if uri.starts_with("turns:") || uri.starts_with("stuns:") => Transport::Tls,
+            uri if uri.ends_with("?transport=tcp") => Transport::Tcp,
+            _ => Transport::Udp,
+        }
+    }
+}
+
+/// The family of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    Ipv4,
+    Ipv6,
+}
+
+impl Family {
+    /// Whether a URI may lead to an address of this family; a name may lead anywhere.
+    fn may_be_of(self, uri: &str) -> bool {
+        let host = uri.split_once(':').map_or(uri, |(_, host)| host);
+        match self {
+            Family::Ipv6 => host.starts_with('[') || !host.starts_with(|first: char| first.is_ascii_digit()),
+            Family::Ipv4 => !host.starts_with('['),
+        }
+    }
 }
 
 /// By which address clients reach a listener on every address (`0.0.0.0`, `[::]`).
@@ -68,6 +105,15 @@ impl Uris {
         self.turn.truncate(MOST_URIS - 1 - streams.len());
         self.turn.extend(streams);
         self
+    }
+
+    /// Those that the caller can use; none when TURN has none of them.
+    pub(super) fn narrowed(&self, transports: Option<&[Transport]>, family: Option<Family>) -> Option<Uris> {
+        let fits = |uri: &&String| family.is_none_or(|family| family.may_be_of(uri));
+        let wanted = |uri: &&String| transports.is_none_or(|wanted| wanted.contains(&Transport::of(uri)));
+        let stun = self.stun.iter().filter(fits).cloned().collect();
+        let turn: Vec<String> = self.turn.iter().filter(fits).filter(wanted).cloned().collect();
+        (!turn.is_empty()).then_some(Uris { stun, turn })
     }
 }
 
@@ -174,11 +220,11 @@ pub(super) struct Answer {
 /// An `RTCIceServer` of WebRTC.
 #[derive(Serialize)]
 pub(super) struct IceServer {
-    urls: Vec<String>,
+    pub(super) urls: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    username: Option<String>,
+    pub(super) username: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    credential: Option<String>,
+    pub(super) credential: Option<String>,
 }
 
 impl Answer {
@@ -196,14 +242,26 @@ impl Answer {
             username: Some(issued.username.clone()),
             credential: Some(issued.password.clone()),
         };
+        let stun = IceServer { urls: uris.stun.clone(), username: None, credential: None };
+        let stun = (!stun.urls.is_empty()).then_some(stun);
         Ok(Answer {
-            ice_servers: vec![IceServer { urls: uris.stun.clone(), username: None, credential: None }, turn],
+            ice_servers: stun.into_iter().chain([turn]).collect(),
             ice_transport_policy: order.policy,
             username: issued.username,
             password: issued.password,
             ttl: order.ttl,
             uris: uris.turn.clone(),
             expires_at: rfc3339(expires),
+        })
+    }
+
+    /// What Matrix' `turnServer` answers.
+    pub(super) fn for_matrix(self) -> serde_json::Value {
+        serde_json::json!({
+            "username": self.username,
+            "password": self.password,
+            "uris": self.uris,
+            "ttl": self.ttl,
         })
     }
 
@@ -247,7 +305,8 @@ mod tests {
     fn streams_are_named_within_the_limit() {
         let toml = "[listen]\ntcp = [\"0.0.0.0:3478\"]\ntls = [\"192.0.2.1:5349\"]";
         let file: File = toml::from_str(toml).unwrap();
-        let mut fixed = Config::resolve(&File::default(), &Source::none()).unwrap_or_else(|error| panic!("{error}")).fixed;
+        let mut fixed =
+            Config::resolve(&File::default(), &Source::none()).unwrap_or_else(|error| panic!("{error}")).fixed;
         let tcp = |ip: &str| StreamListener { addr: format!("{ip}:3478").parse().unwrap(), kind: StreamKind::Tcp };
         let tls = StreamListener { addr: "192.0.2.1:5349".parse().unwrap(), kind: StreamKind::Tls };
         assert!(file.listen.tcp.len() == 1 && file.listen.tls.len() == 1);
@@ -266,7 +325,10 @@ mod tests {
         assert_eq!(uris.turn, all);
         let auto = [StreamListener { kind: StreamKind::Auto, ..tls }];
         let uris = Uris::new(&fixed, &udp[..1], None).and_streams(&fixed, &auto, Some("turn.example.org"));
-        assert_eq!(uris.turn[1..], ["turn:turn.example.org:5349?transport=tcp", "turns:turn.example.org:5349?transport=tcp"]);
+        assert_eq!(
+            uris.turn[1..],
+            ["turn:turn.example.org:5349?transport=tcp", "turns:turn.example.org:5349?transport=tcp"]
+        );
     }
 
     #[test]

@@ -3,21 +3,27 @@
 //! SIGTERM and SIGINT end the server. SIGHUP reads the configuration again and replaces what is [`config::Live`]; an
 //! error keeps everything as it was.
 
+use std::fs;
+use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use super::config::{self, Config, Fixed};
 use super::exit::Failure;
-use super::http::{self, Api, Minting};
+use super::http::{self, Api, Facts, Listener, Minting};
 use super::ice::{self, Uris, Wildcard};
 use super::log::Log;
+use super::revoked::Revoked;
+use super::unix_now;
 use crate::net::{self, Server, StreamListener, Tls};
 
 /// How often the workers are looked at.
@@ -82,8 +88,13 @@ async fn control(
     let streams = ice::reached_streams(&fixed, server.streams(), launch.wildcard);
     let host = live.mint.public_host.as_deref();
     let uris = Uris::new(&fixed, &reached, host).and_streams(&fixed, &streams, host);
-    let api = Arc::new(Api::new(Minting::new(&live, uris.clone())));
-    let (listeners, addresses) = bind(&fixed.api).await?;
+    let revoked =
+        Revoked::load(fixed.state_dir.as_deref(), unix_now()).map_err(|error| Failure::state(&fixed, &error))?;
+    server.control().set_revoked(&revoked.set());
+    let facts = Facts { ports: ports(&fixed, server.listening()), started: unix_now() };
+    let api = Arc::new(Api::new(Minting::new(&live, uris.clone()), server.control(), revoked, facts));
+    let (mut listeners, addresses) = bind(&fixed.api).await?;
+    listeners.extend(fixed.api_socket.as_deref().map(bind_socket).transpose()?);
     let http = http::Service::start(listeners, api.clone());
     let running = Running {
         listening: server.listening(),
@@ -110,14 +121,36 @@ async fn control(
     result
 }
 
-async fn bind(addresses: &[SocketAddr]) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), Failure> {
+/// How many relay ports there are on all addresses.
+fn ports(fixed: &Fixed, listening: &[SocketAddr]) -> u64 {
+    let mut addresses: Vec<_> = match fixed.relays.is_empty() {
+        true => listening.iter().map(SocketAddr::ip).collect(),
+        false => fixed.relays.iter().map(|relay| relay.local).collect(),
+    };
+    addresses.sort_unstable();
+    addresses.dedup();
+    (fixed.relay_ports.len() * addresses.len()) as u64
+}
+
+/// Binds the Unix socket, for owner and group. A socket that nobody listens on any more is replaced.
+fn bind_socket(path: &Path) -> Result<Listener, Failure> {
+    let failed = |error: io::Error| Failure::bind("api.socket", "api.socket", path.display(), &error);
+    if StdUnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+        fs::remove_file(path).map_err(failed)?;
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(failed)?;
+    Ok(Listener::Unix(listener))
+}
+
+async fn bind(addresses: &[SocketAddr]) -> Result<(Vec<Listener>, Vec<SocketAddr>), Failure> {
     let mut listeners = Vec::new();
     let mut bound = Vec::new();
     for address in addresses {
         let failed = |error| Failure::bind_api(*address, &error);
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         bound.push(listener.local_addr().map_err(failed)?);
-        listeners.push(listener);
+        listeners.push(Listener::Tcp(listener));
     }
     Ok((listeners, bound))
 }

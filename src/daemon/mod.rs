@@ -18,6 +18,7 @@ mod http;
 mod ice;
 mod lifecycle;
 mod log;
+mod revoked;
 
 /// The time in seconds since 1970.
 fn unix_now() -> u64 {

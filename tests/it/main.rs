@@ -3,7 +3,9 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the bans are for the core")]
 
 mod bench;
+mod caller;
 mod cli;
 mod http;
 mod reload;
+mod sessions;
 mod support;

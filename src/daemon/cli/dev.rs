@@ -8,9 +8,9 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::super::config::file::ChannelNumbers;
+use super::super::config::file::{ApiClient, ChannelNumbers};
 use super::super::config::units::{Address, Cidr, Endpoint, PortRange, SecretText};
-use super::super::config::{ApiKeys, Config, File, Source};
+use super::super::config::{ApiKeys, Config, File, Scope, Source};
 use super::super::exit::Failure;
 use super::super::ice::{Answer, IceServer, Order, Policy, Wildcard};
 use super::super::lifecycle::{self, Hangup, Launch, Running};
@@ -105,6 +105,21 @@ impl Kit {
     }
 }
 
+impl Kit {
+    /// Whoever develops may do everything.
+    fn client(&self) -> ApiClient {
+        ApiClient {
+            id: "dev".into(),
+            key: ApiKeys::hashed(&self.api_key),
+            scopes: Scope::ALL.to_vec(),
+            default_ttl: None,
+            max_ttl: None,
+            user_prefix: String::new(),
+            rate: None,
+        }
+    }
+}
+
 /// 128 bits from the system.
 pub(super) fn random() -> Result<String, Failure> {
     let mut bytes = [0; 16];
@@ -135,7 +150,7 @@ fn overlay(mut file: File, args: &Args, kit: &Kit) -> File {
     let secret = SecretText::new(kit.secret.clone());
     file.credentials.secrets.retain(|other| *other != secret);
     file.credentials.secrets.insert(0, secret);
-    file.api.keys.insert(0, ApiKeys::hashed(&kit.api_key));
+    file.api.clients.insert(0, kit.client());
     file.api.insecure_http = true;
     if let Some(api) = args.api {
         file.api.listen = vec![api];
@@ -206,7 +221,8 @@ struct Ready<'a> {
 impl<'a> Ready<'a> {
     fn new(running: &'a Running<'_>, kit: &'a Kit, certificate: &'a str) -> Result<Ready<'a>, Failure> {
         let streams = |kind: StreamKind| {
-            let listeners = running.streams.iter().filter(move |listener| [kind, StreamKind::Auto].contains(&listener.kind));
+            let listeners =
+                running.streams.iter().filter(move |listener| [kind, StreamKind::Auto].contains(&listener.kind));
             listeners.map(|listener| listener.addr).collect::<Vec<_>>()
         };
         let credentials = &running.live.relay.credentials;
@@ -259,7 +275,7 @@ turnutils_uclient {family} -c -W {secret} -u dev -e {host} -r 3480 -n 100 -p {po
 }
 
 /// Where a client on this machine reaches a listener.
-fn nearest(address: SocketAddr) -> SocketAddr {
+pub(super) fn nearest(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(v4) if v4.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(v6) if v6.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),

@@ -9,10 +9,13 @@ use super::bench;
 use super::config;
 use super::exit::{self, Failure};
 
+mod call;
 mod check_config;
 mod credentials;
 mod dev;
+mod key;
 mod serve;
+mod status;
 mod throwaway;
 
 /// Names the configuration file when `--config` does not.
@@ -32,6 +35,10 @@ enum Command {
     Dev(dev::Args),
     CheckConfig(check_config::Args),
     Credentials(credentials::Args),
+    Key(key::Args),
+    Status(status::StatusArgs),
+    Kick(status::KickArgs),
+    Drain(status::DrainArgs),
     Bench(bench::BenchArgs),
 }
 
@@ -50,6 +57,10 @@ pub fn main() -> ExitCode {
         Command::Dev(args) => dev::run(args),
         Command::CheckConfig(args) => check_config::run(args),
         Command::Credentials(args) => credentials::run(args),
+        Command::Key(args) => key::run(args),
+        Command::Status(args) => status::status(&args),
+        Command::Kick(args) => status::kick(&args),
+        Command::Drain(args) => status::drain(&args),
         Command::Bench(args) => return bench::run(&args),
     };
     match result {

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::api_key::Scope;
 use super::units::{Address, Cidr, Endpoint, Period, PortRange, SecretText, Size};
 use crate::relay;
 
@@ -202,11 +203,19 @@ pub struct Credentials {
     pub users: Vec<User>,
     /// When the time stamp of a time-limited user name is checked.
     pub expiry: Expiry,
+    /// The folder that keeps revocations over restarts; empty = systemd's StateDirectory=, if there is one.
+    pub state_dir: String,
 }
 
 impl Default for Credentials {
     fn default() -> Credentials {
-        Credentials { secrets: Vec::new(), secret_files: Vec::new(), users: Vec::new(), expiry: Expiry::Allocate }
+        Credentials {
+            secrets: Vec::new(),
+            secret_files: Vec::new(),
+            users: Vec::new(),
+            expiry: Expiry::Allocate,
+            state_dir: String::new(),
+        }
     }
 }
 
@@ -307,7 +316,13 @@ pub struct Peers {
 pub struct Api {
     /// Where the API listens; empty = no API.
     pub listen: Vec<Endpoint>,
-    /// API keys, in plain text (16 characters or more) or as `sha256:` and 64 hexadecimal digits.
+    /// A Unix socket on which the API listens as well; empty = none.
+    pub socket: String,
+    /// Whether whoever may open the socket may do everything without a key.
+    pub socket_trusted: bool,
+    /// Who may call, for what.
+    pub clients: Vec<ApiClient>,
+    /// API keys that mint, in plain text (16 characters or more) or as `sha256:` and 64 hexadecimal digits.
     pub keys: Vec<SecretText>,
     /// Files with one API key each. Relative paths start at this file's directory.
     pub key_files: Vec<String>,
@@ -315,6 +330,14 @@ pub struct Api {
     pub default_ttl: Period,
     /// The longest that a caller may ask for.
     pub max_ttl: Period,
+    /// Requests in a second that each key may make, with bursts of twice as many; 0 = no limit.
+    pub rate: u32,
+    /// Wrong keys in a second that a source address may present, with bursts of four times as many; 0 = no limit.
+    pub failure_rate: u32,
+    /// Origins of pages that may call the API from a browser.
+    pub cors_origins: Vec<String>,
+    /// Whether `/metrics` answers callers on this machine without a key.
+    pub metrics_open: bool,
     /// Allows an address other than loopback without TLS: keys and credentials then cross the network in plain text.
     pub insecure_http: bool,
 }
@@ -323,13 +346,41 @@ impl Default for Api {
     fn default() -> Api {
         Api {
             listen: "127.0.0.1:8478".parse().into_iter().collect(),
+            socket: String::new(),
+            socket_trusted: false,
+            clients: Vec::new(),
             keys: Vec::new(),
             key_files: Vec::new(),
             default_ttl: Period::seconds(24 * 3600),
             max_ttl: Period::seconds(48 * 3600),
+            rate: 500,
+            failure_rate: 5,
+            cors_origins: Vec::new(),
+            metrics_open: true,
             insecure_http: false,
         }
     }
+}
+
+/// An entry of `api.clients`: the holder of a key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ApiClient {
+    /// Its name: a-z, 0-9 and -.
+    pub id: String,
+    /// Its key, as `sha256:` and 64 hexadecimal digits or in plain text.
+    pub key: SecretText,
+    /// What it may do.
+    pub scopes: Vec<Scope>,
+    /// Instead of `api.default-ttl`.
+    pub default_ttl: Option<Period>,
+    /// Instead of `api.max-ttl`.
+    pub max_ttl: Option<Period>,
+    /// Stands before every user that it names.
+    #[serde(default)]
+    pub user_prefix: String,
+    /// Instead of `api.rate`.
+    pub rate: Option<u32>,
 }
 
 /// `[log]`: what is logged, on standard error.

@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use api_key::ApiKeys;
+pub use api_key::{ApiKeys, Client, Scope};
 pub use file::{File, LogFormat, LogLevel};
 pub use problem::{ConfigError, Problem};
 pub use source::Source;
@@ -22,6 +22,7 @@ use crate::relay::{self, DefaultFamily, Expiry, RelayAddress};
 use problem::{Fault, Faults};
 use secret::Places;
 
+mod api;
 mod api_key;
 pub mod file;
 mod problem;
@@ -69,6 +70,10 @@ pub struct Fixed {
     pub quotas: Quotas,
     /// Where the HTTP API listens.
     pub api: Vec<SocketAddr>,
+    /// The Unix socket on which it listens as well.
+    pub api_socket: Option<PathBuf>,
+    /// The folder for what has to survive a restart, if there is one.
+    pub state_dir: Option<PathBuf>,
     /// How a log line looks.
     pub log_format: LogFormat,
 }
@@ -96,6 +101,14 @@ pub struct MintRules {
     pub max_ttl: u64,
     /// The host in the URLs of credentials; none = the listener's address.
     pub public_host: Option<String>,
+    /// Wrong keys in a second that a source may present; 0 = no limit.
+    pub failure_rate: u32,
+    /// Origins of pages that may call from a browser.
+    pub cors_origins: Vec<String>,
+    /// Whether callers on the Unix socket need no key.
+    pub socket_trusted: bool,
+    /// Whether `/metrics` needs no key on this machine.
+    pub metrics_open: bool,
 }
 
 impl Config {
@@ -115,7 +128,7 @@ impl Config {
             );
         }
         if self.live.mint.keys.is_empty() && !self.fixed.api.is_empty() {
-            notes.push("there is no API key: the API mints no credentials; set api.keys or api.key-files");
+            notes.push("there is no API key: the API mints no credentials; set api.clients (`turnwell key new`), keys or key-files");
         }
         notes
     }
@@ -142,6 +155,7 @@ impl Fixed {
         let relay_ports = faults.keep(file.relay.ports(workers.unwrap_or_default()));
         let relays = faults.keep(file.relay.relays());
         let api = faults.keep(file.api.listeners());
+        let api_socket = faults.keep(file.api.socket());
         let (receive_buffer, send_buffer) = file.listen.buffers();
         Some(Fixed {
             udp: udp?,
@@ -156,6 +170,8 @@ impl Fixed {
             default_family: file.relay.default_family.into(),
             quotas: file.limits.quotas(),
             api: api?,
+            api_socket: api_socket?,
+            state_dir: state_dir(&file.credentials.state_dir),
             log_format: file.log.format,
         })
     }
@@ -209,6 +225,16 @@ impl Live {
         };
         Some(Live { relay: Arc::new(relay), certificate: certificate?, mint: mint?, log_level: file.log.level })
     }
+}
+
+/// The folder that is named, else the one that systemd gives.
+fn state_dir(named: &str) -> Option<PathBuf> {
+    if !named.is_empty() {
+        return Some(named.into());
+    }
+    // with several StateDirectory= systemd separates them by colons
+    let given = std::env::var("STATE_DIRECTORY").ok()?;
+    given.split(':').next().filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 fn places(source: &Source) -> Places {

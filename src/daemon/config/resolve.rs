@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
-use super::api_key::{ApiKeys, hexadecimal};
+use super::Expiry;
+use super::api_key::hexadecimal;
 use super::file;
 use super::problem::Fault;
 use super::secret::Places;
-use super::{Expiry, MintRules};
 use crate::credentials::{Credentials, Secret};
 use crate::net::Quotas;
 use crate::relay::{ChannelNumbers, DefaultFamily, Lifetimes, Limits, PeerPolicy, RelayAddress};
@@ -335,69 +335,5 @@ impl file::Peers {
     pub(super) fn policy(&self) -> PeerPolicy {
         let nets = |ranges: &[super::units::Cidr]| ranges.iter().map(|range| range.0).collect::<Vec<_>>();
         PeerPolicy::new(&nets(&self.allow), &nets(&self.deny))
-    }
-}
-
-impl file::Api {
-    pub(super) fn rules(&self, public_host: Option<String>, places: &Places) -> Result<MintRules, Fault> {
-        let mut keys = ApiKeys::new();
-        let from_files = places.read_all("api.key-files", &self.key_files)?;
-        let names = (0..self.keys.len()).map(|index| format!("api.keys[{index}]"));
-        let names = names.chain((0..from_files.len()).map(|index| format!("api.key-files[{index}]")));
-        for (name, key) in names.zip(self.keys.iter().chain(&from_files)) {
-            keys.add_configured(&name, key)?;
-        }
-        if self.default_ttl.duration().is_zero() {
-            return Err(Fault::new(
-                "api.default-ttl",
-                "a credential that is valid for no time is of no use",
-                "write at least \"1s\"",
-            ));
-        }
-        if self.default_ttl.duration() > self.max_ttl.duration() {
-            let what = format!("{} is more than api.max-ttl, which is {}", self.default_ttl, self.max_ttl);
-            return Err(Fault::new("api.default-ttl", what, "lower the one or raise the other"));
-        }
-        Ok(MintRules {
-            keys,
-            default_ttl: self.default_ttl.duration().as_secs(),
-            max_ttl: self.max_ttl.duration().as_secs(),
-            public_host,
-        })
-    }
-
-    /// Where the API listens: on loopback, or with keys and the operator's word that plain text is all right.
-    pub(super) fn listeners(&self) -> Result<Vec<SocketAddr>, Fault> {
-        let has_key = !self.keys.is_empty() || !self.key_files.is_empty();
-        for (index, listener) in self
-            .listen
-            .iter()
-            .map(|endpoint| endpoint.0)
-            .enumerate()
-            .filter(|(_, listener)| !listener.ip().is_loopback())
-        {
-            let wrong = |what: &str, remedy: &str| {
-                Err(Fault::new(
-                    format!("api.listen[{index}]"),
-                    format!("{listener} is not a loopback address and {what}"),
-                    remedy,
-                ))
-            };
-            if !has_key {
-                return wrong("there is no API key", "set api.keys or api.key-files, or listen on 127.0.0.1");
-            }
-            if !self.insecure_http {
-                return wrong(
-                    "the API speaks plain HTTP, so that keys and credentials could be read on the way",
-                    "listen on 127.0.0.1 behind a TLS proxy, or set api.insecure-http = true if the network is trusted",
-                );
-            }
-        }
-        without_overlap("api.listen", self.listen.iter().map(|endpoint| endpoint.0).collect())
-    }
-
-    /// Whether the file itself holds a key in plain text, so that it must not be open to everybody.
-    pub(super) fn has_secret(&self) -> bool {
-        self.keys.iter().any(|key| !key.expose().starts_with("sha256:"))
     }
 }

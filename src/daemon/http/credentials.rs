@@ -1,92 +1,112 @@
-//! `POST /v1/credentials`: mints a credential for the app's signaling server.
+//! `POST /v1/credentials` and `GET /v1/ice-servers`: a credential for the app's signaling server.
 
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::{FromRequest, Request, State};
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::{Request, State};
+use axum::http::header::LINK;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Map, Value};
 
 use super::problem::{Code, Problem};
-use super::{Api, auth};
-use crate::daemon::ice::{Order, Policy};
+use super::wish::{Wish, body, invalid_ttl};
+use super::{Api, Minting};
+use crate::credentials::IssueError;
+use crate::daemon::config::{Client, Scope};
+use crate::daemon::ice::{Answer, IceServer, Order};
+use crate::daemon::unix_now;
 
 /// Key first, then media type, then body: who has no key learns nothing.
 pub(super) async fn mint(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
-    let minting = api.minting();
-    auth::bearer(&minting.rules.keys, request.headers())?;
-    let is_json = is_json(request.headers());
-    let body = body(request).await?;
-    let wish = match (body.is_empty(), is_json) {
-        (true, _) => Wish::default(),
-        (false, true) => Wish::parse(&body)?,
-        (false, false) => {
-            return Err(Problem::new(
-                Code::UnsupportedMediaType,
-                "send the body with `Content-Type: application/json`",
-            ));
-        }
+    let client = api.bearer(&request, Scope::Mint)?;
+    let headers = request.headers().clone();
+    let wish = Wish::from_json(&headers, &body(request).await?)?;
+    let answer = api.issue(&client, &wish, "credentials")?;
+    Ok((StatusCode::CREATED, respond(answer, &wish)).into_response())
+}
+
+/// The same for a plain `fetch`.
+pub(super) async fn ice_servers(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
+    let client = api.bearer(&request, Scope::Mint)?;
+    let wish = Wish::from_query(request.uri())?;
+    let answer = api.issue(&client, &wish, "ice-servers")?;
+    Ok(respond(answer, &wish))
+}
+
+fn respond(answer: Answer, wish: &Wish) -> Response {
+    let links: Vec<HeaderValue> = if wish.link { answer.ice_servers.iter().flat_map(links).collect() } else { vec![] };
+    let mut response = Json(answer).into_response();
+    for link in links {
+        response.headers_mut().append(LINK, link);
+    }
+    response
+}
+
+/// A server as WHIP and WHEP announce it (RFC 9725 §4.6).
+fn links(server: &IceServer) -> Vec<HeaderValue> {
+    let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
+    let credential = match (&server.username, &server.credential) {
+        (Some(username), Some(credential)) => format!(
+            "; username=\"{}\"; credential=\"{}\"; credential-type=\"password\"",
+            quoted(username),
+            quoted(credential)
+        ),
+        (_, _) => String::new(),
     };
-    let order = Order { user: wish.user.as_deref(), ttl: minting.ttl(wish.ttl)?, policy: wish.policy };
-    Ok((StatusCode::CREATED, Json(minting.mint(&order)?)).into_response())
+    let link = |url: &String| format!("<{url}>; rel=\"ice-server\"{credential}");
+    server.urls.iter().filter_map(|url| HeaderValue::from_bytes(link(url).as_bytes()).ok()).collect()
 }
 
-/// Reads the body of a request, up to the limit.
-pub(super) async fn body(request: Request) -> Result<Bytes, Problem> {
-    Bytes::from_request(request, &()).await.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::from_status(StatusCode::PAYLOAD_TOO_LARGE),
-        _ => Problem::new(Code::InvalidBody, "the body could not be read"),
-    })
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let name = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let name = name.split(';').next().unwrap_or_default().trim();
-    name.eq_ignore_ascii_case("application/json")
-}
-
-/// What the body asks for; a field that is null is as good as absent.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Wish {
-    user: Option<String>,
-    ttl: Option<u64>,
-    policy: Policy,
-}
-
-impl Wish {
-    fn parse(body: &[u8]) -> Result<Wish, Problem> {
-        let fields: Map<String, Value> = serde_json::from_slice(body)
-            .map_err(|error| Problem::new(Code::InvalidBody, format!("the body is not a JSON object: {error}")))?;
-        let mut wish = Wish::default();
-        for (name, value) in fields {
-            match (name.as_str(), value) {
-                ("user" | "ttl" | "iceTransportPolicy", Value::Null) => {}
-                ("user", Value::String(user)) => wish.user = Some(user),
-                ("user", _) => return Err(Problem::new(Code::InvalidUser, "user is a string")),
-                ("ttl", value) => {
-                    let wrong = || Problem::new(Code::InvalidTtl, "ttl is a whole number of seconds, at least 1");
-                    wish.ttl = Some(value.as_u64().ok_or_else(wrong)?);
-                }
-                ("iceTransportPolicy", value) => {
-                    wish.policy = match value.as_str() {
-                        Some("all") => Policy::All,
-                        Some("relay") => Policy::Relay,
-                        _ => {
-                            let detail = "iceTransportPolicy is \"all\" or \"relay\"";
-                            return Err(Problem::new(Code::InvalidIceTransportPolicy, detail));
-                        }
-                    }
-                }
-                (name, _) => {
-                    let name: String = name.chars().take(64).collect();
-                    let detail = format!("there is no field {name:?}; the fields are user, ttl and iceTransportPolicy");
-                    return Err(Problem::new(Code::UnknownField, detail));
-                }
-            }
+impl Api {
+    /// Issues what a client asked for on a route.
+    pub(super) fn issue(&self, client: &Client, wish: &Wish, route: &'static str) -> Result<Answer, Problem> {
+        if self.is_draining() {
+            return Err(Problem::new(Code::Draining, "the server is draining: ask another one"));
         }
-        Ok(wish)
+        let minting = self.minting();
+        let named = wish.user.as_deref().or(wish.label.as_deref());
+        let user = match (&*client.user_prefix, named) {
+            ("", named) => named.map(str::to_owned),
+            (prefix, named) => Some(format!("{prefix}{}", named.unwrap_or_default())),
+        };
+        // an empty name is not made a name by a prefix
+        let user = if named == Some("") { Some(String::new()) } else { user };
+        let ttl = minting.ttl(client, wish.ttl)?;
+        let uris = minting.uris.narrowed(wish.transports.as_deref(), wish.family).ok_or_else(|| {
+            let detail = "the server cannot be reached by any of these transports in this family";
+            Problem::new(Code::NoSuchTransport, detail)
+        })?;
+        let order = Order { user: user.as_deref(), ttl, policy: wish.policy };
+        let answer = Answer::mint(&minting.credentials, &uris, &order, unix_now()).map_err(refused)?;
+        self.counts.issued(route);
+        tracing::debug!(client = %client.id, user = ?order.user, label = ?wish.label, ttl, route, "credential minted");
+        Ok(answer)
+    }
+}
+
+fn refused(error: IssueError) -> Problem {
+    match error {
+        IssueError::InvalidUser => {
+            Problem::new(Code::InvalidUser, "the user is 1 to 480 bytes of UTF-8 without control characters")
+        }
+        IssueError::NoSecret => Problem::new(
+            Code::NoSecret,
+            "the server has no shared secret to sign with: set credentials.secrets or secret-files",
+        ),
+    }
+}
+
+impl Minting {
+    /// The validity to use for what the caller asked for.
+    fn ttl(&self, client: &Client, asked: Option<u64>) -> Result<u64, Problem> {
+        let longest = client.max_ttl.unwrap_or(self.rules.max_ttl);
+        match asked {
+            None => Ok(client.default_ttl.unwrap_or(self.rules.default_ttl)),
+            Some(0) => Err(invalid_ttl()),
+            Some(ttl) if ttl > longest => {
+                Err(Problem::new(Code::TtlTooLong, format!("ttl is {ttl} seconds, the limit (max-ttl) is {longest}")))
+            }
+            Some(ttl) => Ok(ttl),
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! `/livez`: the process answers. `/readyz`: it takes new clients.
+//! `/livez`: the process answers. `/readyz`: it takes new clients, or the checks that failed.
 
 use std::sync::Arc;
 
@@ -13,10 +13,17 @@ pub(super) async fn live() -> Json<Value> {
     Json(json!({ "status": "live" }))
 }
 
-/// The API is bound after the workers, so whoever can ask meets a server that is ready, until it stops.
+/// The API is bound after the workers, so whoever can ask meets a server that is ready, until it drains or stops.
 pub(super) async fn ready(State(api): State<Arc<Api>>) -> Result<Json<Value>, Problem> {
-    if api.is_stopping() {
-        return Err(Problem::new(Code::Stopping, "the server is stopping"));
+    let failed: Vec<&str> = [("stopping", api.is_stopping()), ("draining", api.is_draining())]
+        .into_iter()
+        .filter_map(|(name, failed)| failed.then_some(name))
+        .collect();
+    match failed.first() {
+        None => Ok(Json(json!({ "status": "ready" }))),
+        Some(&"stopping") => Err(Problem::new(Code::Stopping, "the server is stopping").with("failed", json!(failed))),
+        Some(_) => {
+            Err(Problem::new(Code::Draining, "the server takes no new allocations").with("failed", json!(failed)))
+        }
     }
-    Ok(Json(json!({ "status": "ready" })))
 }

@@ -1,7 +1,8 @@
-//! The HTTP API: minting of credentials, health. A file per group of routes; errors are problems of RFC 9457.
+//! The HTTP API: credentials, revocations, sessions, metrics, health. A file per group of routes; errors are problems
+//! of RFC 9457.
 //!
-//! Runs on the control plane. Knows nothing of workers: what it needs is handed in as [`Minting`], replaced whole by
-//! a reload.
+//! Runs on the control plane. What a reload may change is handed in as [`Minting`] and replaced whole; workers are
+//! asked through [`net::Control`].
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -10,24 +11,34 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::middleware;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
-pub(super) use service::Service;
+pub(super) use service::{Listener, Service};
 
-use super::config::{self, MintRules};
-use super::ice::{Answer, Order, Uris};
-use super::unix_now;
-use crate::credentials::{Credentials, IssueError};
-use problem::{Code, Problem};
+use super::config::{self, Client, MintRules, Scope};
+use super::ice::Uris;
+use super::revoked::Revoked;
+use crate::credentials::Credentials;
+use crate::net;
+use counts::Counts;
+use limits::Limits;
 
 mod auth;
+mod cors;
+mod counts;
 mod credentials;
 mod health;
+mod hosted;
+mod limits;
+mod metrics;
 mod problem;
+mod revocations;
 mod service;
+mod sessions;
 mod turn;
+mod wish;
 
 /// The longest body that is read.
 const LONGEST_BODY: usize = 8 * 1024;
@@ -37,12 +48,35 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// What the routes share.
 pub(super) struct Api {
     minting: RwLock<Arc<Minting>>,
+    workers: net::Control,
+    revoked: Arc<Revoked>,
+    facts: Facts,
+    limits: Limits,
+    counts: Counts,
+    draining: AtomicBool,
     stopping: AtomicBool,
 }
 
+/// What does not change while the server runs.
+pub(super) struct Facts {
+    /// Relay ports that there are.
+    pub(super) ports: u64,
+    /// When the server started, in seconds since 1970.
+    pub(super) started: u64,
+}
+
 impl Api {
-    pub(super) fn new(minting: Minting) -> Api {
-        Api { minting: RwLock::new(Arc::new(minting)), stopping: AtomicBool::new(false) }
+    pub(super) fn new(minting: Minting, workers: net::Control, revoked: Revoked, facts: Facts) -> Api {
+        Api {
+            minting: RwLock::new(Arc::new(minting)),
+            workers,
+            revoked: Arc::new(revoked),
+            facts,
+            limits: Limits::new(),
+            counts: Counts::default(),
+            draining: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+        }
     }
 
     /// Replaces what a reload may change.
@@ -50,9 +84,20 @@ impl Api {
         *self.minting.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(minting);
     }
 
+    /// From now on new allocations are refused and the server is not ready; what runs goes on.
+    pub(super) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.workers.drain();
+        tracing::info!("draining: new allocations are refused");
+    }
+
     /// From now on the server is not ready.
     pub(super) fn set_stopping(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
     }
 
     fn is_stopping(&self) -> bool {
@@ -69,53 +114,65 @@ pub(super) struct Minting {
     credentials: Arc<Credentials>,
     rules: MintRules,
     uris: Uris,
+    /// Whoever may open the trusted Unix socket.
+    socket: Arc<Client>,
 }
 
 impl Minting {
     pub(super) fn new(live: &config::Live, uris: Uris) -> Minting {
-        Minting { credentials: live.relay.credentials.clone(), rules: live.mint.clone(), uris }
-    }
-
-    /// The validity to use for what the caller asked for.
-    fn ttl(&self, asked: Option<u64>) -> Result<u64, Problem> {
-        let longest = self.rules.max_ttl;
-        match asked {
-            None => Ok(self.rules.default_ttl),
-            Some(0) => Err(Problem::new(Code::InvalidTtl, "ttl is a whole number of seconds, at least 1")),
-            Some(ttl) if ttl > longest => Err(Problem::new(
-                Code::TtlTooLong,
-                format!("ttl is {ttl} seconds, the limit (api.max-ttl) is {longest}"),
-            )),
-            Some(ttl) => Ok(ttl),
+        let socket = Client {
+            id: "socket".into(),
+            is_named: false,
+            scopes: vec![Scope::Admin],
+            default_ttl: None,
+            max_ttl: None,
+            user_prefix: "".into(),
+            rate: 0,
+        };
+        Minting {
+            credentials: live.relay.credentials.clone(),
+            rules: live.mint.clone(),
+            uris,
+            socket: Arc::new(socket),
         }
-    }
-
-    fn mint(&self, order: &Order<'_>) -> Result<Answer, Problem> {
-        let answer = Answer::mint(&self.credentials, &self.uris, order, unix_now()).map_err(|error| match error {
-            IssueError::InvalidUser => {
-                Problem::new(Code::InvalidUser, "the user is 1 to 480 bytes of UTF-8 without control characters")
-            }
-            IssueError::NoSecret => Problem::new(
-                Code::NoSecret,
-                "the server has no shared secret to sign with: set credentials.secrets or secret-files",
-            ),
-        })?;
-        tracing::debug!(user = ?order.user, ttl = order.ttl, "credential minted");
-        Ok(answer)
     }
 }
 
 fn router(api: Arc<Api>) -> Router {
     Router::new()
-        .route("/v1/credentials", post(credentials::mint))
-        .route("/turn", get(turn::mint).post(turn::mint))
+        .merge(minting_routes())
+        .route("/v1/revocations", get(revocations::list).post(revocations::add))
+        .route("/v1/revocations/{id}", delete(revocations::remove))
+        .route("/v1/sessions", get(sessions::list))
+        .route("/v1/sessions/{id}", delete(sessions::kick))
+        .route("/v1/usage", get(sessions::usage))
+        .route("/v1/drain", post(sessions::drain))
+        .route("/metrics", get(metrics::metrics))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
-        .with_state(api)
+        .with_state(api.clone())
         .layer(RequestBodyLimitLayer::new(LONGEST_BODY))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, DEADLINE))
-        .layer(middleware::from_fn(problem::complete))
+        .layer(middleware::from_fn_with_state(api.clone(), problem::complete))
+        .layer(middleware::from_fn_with_state(api, cors::cors))
+}
+
+/// One answer in the shapes that apps and products know.
+fn minting_routes() -> Router<Arc<Api>> {
+    const KEYS: &str = "/v1/turn/keys/{key_id}/credentials";
+    Router::new()
+        .route("/v1/credentials", post(credentials::mint))
+        .route("/v1/ice-servers", get(credentials::ice_servers))
+        .route("/turn", get(turn::mint).post(turn::mint))
+        .route("/ice", get(turn::ice).post(turn::ice))
+        .route(&format!("{KEYS}/generate-ice-servers"), post(hosted::generate_ice_servers))
+        .route(&format!("{KEYS}/generate"), post(hosted::generate_one))
+        .route(&format!("{KEYS}/{{username}}/revoke"), post(hosted::revoke))
+        .route("/_matrix/client/v3/voip/turnServer", get(hosted::matrix))
+        .route("/v1/matrix/turn", post(hosted::matrix))
 }
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_clients;

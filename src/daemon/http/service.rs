@@ -1,19 +1,25 @@
 //! The accept loops under the routes: a cap on connections, a deadline for a request's head, and an end that does not
 //! drag on.
 
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::Api;
+use super::limits::Source;
 
 /// Connections of one listener at a time; more wait in the kernel's queue.
 const CONNECTIONS: usize = 256;
@@ -26,6 +32,29 @@ const GRACE: Duration = Duration::from_millis(300);
 /// After accept failed for want of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Where the API can be called, bound.
+pub(in crate::daemon) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// A connection of one of them.
+enum Stream {
+    Tcp(TcpStream, Source),
+    Unix(UnixStream),
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Listener::Tcp(listener) => {
+                listener.accept().await.map(|(stream, peer)| Stream::Tcp(stream, Source::Address(peer.ip())))
+            }
+            Listener::Unix(listener) => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
+        }
+    }
+}
+
 /// The API while it serves.
 pub(in crate::daemon) struct Service {
     stop: watch::Sender<bool>,
@@ -34,7 +63,7 @@ pub(in crate::daemon) struct Service {
 
 impl Service {
     /// Serves the API on listeners that are bound.
-    pub(in crate::daemon) fn start(listeners: Vec<TcpListener>, api: Arc<Api>) -> Service {
+    pub(in crate::daemon) fn start(listeners: Vec<Listener>, api: Arc<Api>) -> Service {
         let (stop, stopped) = watch::channel(false);
         let router = super::router(api);
         let mut tasks = JoinSet::new();
@@ -51,7 +80,7 @@ impl Service {
     }
 }
 
-async fn serve(listener: TcpListener, router: Router, mut stopped: watch::Receiver<bool>) {
+async fn serve(listener: Listener, router: Router, mut stopped: watch::Receiver<bool>) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -60,7 +89,11 @@ async fn serve(listener: TcpListener, router: Router, mut stopped: watch::Receiv
             accepted = accept(&listener, &slots) => accepted,
         };
         while connections.try_join_next().is_some() {}
-        connections.spawn(connection(stream, router.clone(), stopped.clone(), slot));
+        let (router, stopped) = (router.clone(), stopped.clone());
+        match stream {
+            Stream::Tcp(stream, source) => connections.spawn(connection(stream, source, router, stopped, slot)),
+            Stream::Unix(stream) => connections.spawn(connection(stream, Source::Socket, router, stopped, slot)),
+        };
     }
     drop(listener);
     let all = async { while connections.join_next().await.is_some() {} };
@@ -68,12 +101,12 @@ async fn serve(listener: TcpListener, router: Router, mut stopped: watch::Receiv
     let _ = tokio::time::timeout(GRACE, all).await;
 }
 
-async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> (TcpStream, Option<OwnedSemaphorePermit>) {
+async fn accept(listener: &Listener, slots: &Arc<Semaphore>) -> (Stream, Option<OwnedSemaphorePermit>) {
     // none only when the semaphore is closed, which it never is
     let slot = slots.clone().acquire_owned().await.ok();
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, slot),
+            Ok(stream) => return (stream, slot),
             Err(error) => {
                 tracing::debug!(%error, "the API could not accept a connection");
                 tokio::time::sleep(PAUSE).await;
@@ -82,18 +115,24 @@ async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> (TcpStream, O
     }
 }
 
-async fn connection(
-    stream: TcpStream,
+async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    source: Source,
     router: Router,
     mut stopped: watch::Receiver<bool>,
     _slot: Option<OwnedSemaphorePermit>,
 ) {
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(source);
+        router.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
         .max_headers(MOST_HEADERS)
         .max_header_size(LONGEST_HEAD)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -9,8 +9,9 @@ use serde_json::Value;
 use super::*;
 use crate::daemon::config::{Config, File, Source};
 use crate::daemon::ice::{Wildcard, reached};
+use crate::daemon::unix_now;
 
-const KEY: &str = "0123456789abcdef";
+pub(super) const KEY: &str = "0123456789abcdef";
 const CONFIG: &str = "
 [listen]
 udp = ['192.0.2.1:3478', '[2001:db8::1]:3478']
@@ -22,19 +23,19 @@ default-ttl = '1h'
 max-ttl = '2h'
 ";
 
-struct Reply {
-    status: u16,
-    headers: HeaderMap,
-    body: Value,
+pub(super) struct Reply {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Value,
 }
 
 impl Reply {
-    fn header(&self, name: &str) -> &str {
+    pub(super) fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
     /// Asserts that this is a whole problem, and returns its code.
-    fn code(&self) -> &str {
+    pub(super) fn code(&self) -> &str {
         assert_eq!(self.header("content-type"), "application/problem+json");
         assert_eq!(self.header("cache-control"), "no-store");
         assert_eq!(self.body["status"], self.status);
@@ -47,15 +48,17 @@ impl Reply {
     }
 }
 
-fn api(config: &str) -> Arc<Api> {
+pub(super) fn api(config: &str) -> Arc<Api> {
     let file: File = toml::from_str(config).unwrap();
     let config = Config::resolve(&file, &Source::none()).unwrap_or_else(|error| panic!("{error}"));
     let reached = reached(&config.fixed, &config.fixed.udp, Wildcard::MostPublic);
     let uris = Uris::new(&config.fixed, &reached, config.live.mint.public_host.as_deref());
-    Arc::new(Api::new(Minting::new(&config.live, uris)))
+    let facts = Facts { ports: 0, started: 0 };
+    let revoked = Revoked::load(None, 0).unwrap();
+    Arc::new(Api::new(Minting::new(&config.live, uris), net::Control::default(), revoked, facts))
 }
 
-fn send(api: &Arc<Api>, request: Request<Body>) -> Reply {
+pub(super) fn send(api: &Arc<Api>, request: Request<Body>) -> Reply {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let response = TowerToHyperService::new(router(api.clone())).call(request).await.unwrap();

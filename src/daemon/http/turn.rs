@@ -1,55 +1,71 @@
-//! `GET|POST /turn`: draft-uberti-behave-turn-rest-00 and draft-uberti-rtcweb-turn-rest-00, as Janus and others call
-//! it.
+//! Routes that other servers have, for the clients that know them:
+//!
+//! * `GET|POST /turn`: draft-uberti-behave-turn-rest-00 and draft-uberti-rtcweb-turn-rest-00, as Janus and others call it
+//! * `GET|POST /ice`: STUNner's authentication service
 //!
 //! Parameters come in the query and, on POST, also as a form (Janus sends both, and its key as both `key` and `api`).
 
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequest, Query, Request, State};
+use axum::extract::{FromRequest, Request, State};
 use axum::http::request::Parts;
 use axum::{Form, Json};
 
-use super::credentials::body;
+use super::limits::Source;
 use super::problem::{Code, Problem};
+use super::wish::{Wish, body, invalid_ttl, pairs};
 use super::{Api, auth};
-use crate::daemon::config::ApiKeys;
-use crate::daemon::ice::{Answer, Order, Policy};
+use crate::daemon::config::{Client, Scope};
+use crate::daemon::ice::{Answer, Policy};
+
+/// Janus repeats one key under two names; a handful is more than anybody needs.
+const MOST_KEYS: usize = 4;
 
 /// The key is checked before anything else that the parameters say.
 pub(super) async fn mint(State(api): State<Arc<Api>>, request: Request) -> Result<Json<Answer>, Problem> {
-    let minting = api.minting();
     let parameters = Parameters::read(request).await?;
-    parameters.authorize(&minting.rules.keys)?;
-    match parameters.first("service") {
-        Some("turn") => {}
-        _ => return Err(Problem::new(Code::InvalidService, "the parameter `service` must be `turn`")),
-    }
-    let ttl = match parameters.first("ttl").map(str::parse) {
-        None => None,
-        Some(Ok(ttl)) => Some(ttl),
-        Some(Err(_)) => return Err(Problem::new(Code::InvalidTtl, "ttl is a whole number of seconds, at least 1")),
+    let client = parameters.authorize(&api)?;
+    parameters.check_service(true)?;
+    let answer = api.issue(&client, &parameters.wish()?, "turn")?;
+    Ok(Json(answer.for_colon_splitters()))
+}
+
+/// STUNner's documentation makes `service` optional.
+pub(super) async fn ice(State(api): State<Arc<Api>>, request: Request) -> Result<Json<Answer>, Problem> {
+    let parameters = Parameters::read(request).await?;
+    let client = parameters.authorize(&api)?;
+    parameters.check_service(false)?;
+    let mut wish = parameters.wish()?;
+    wish.policy = match parameters.first("iceTransportPolicy") {
+        // `public` leaves out private listeners, of which none is ever named
+        None | Some("all" | "public") => Policy::All,
+        Some("relay") => Policy::Relay,
+        Some(_) => {
+            let detail = "iceTransportPolicy is \"all\", \"public\" or \"relay\"";
+            return Err(Problem::new(Code::InvalidIceTransportPolicy, detail));
+        }
     };
-    let order = Order { user: parameters.first("username"), ttl: minting.ttl(ttl)?, policy: Policy::All };
-    Ok(Json(minting.mint(&order)?.for_colon_splitters()))
+    Ok(Json(api.issue(&client, &wish, "ice")?))
 }
 
 struct Parameters {
     pairs: Vec<(String, String)>,
     bearer: Option<String>,
+    source: Source,
 }
 
 impl Parameters {
     async fn read(request: Request) -> Result<Parameters, Problem> {
         let (parts, rest) = request.into_parts();
-        let Query(mut pairs) = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
-            .map_err(|_| Problem::new(Code::InvalidQuery, "the query is not made of name=value pairs"))?;
+        let mut pairs = pairs(&parts.uri)?;
         let bearer = auth::presented(&parts.headers).map(str::to_owned);
+        let source = auth::source(&parts.extensions);
         let body = body(Request::new(rest)).await?;
         if !body.is_empty() {
             pairs.extend(form(parts, body).await?);
         }
-        Ok(Parameters { pairs, bearer })
+        Ok(Parameters { pairs, bearer, source })
     }
 
     /// The first value of this name that says anything.
@@ -64,16 +80,22 @@ impl Parameters {
             .map(|(_, value)| value.as_str())
     }
 
-    fn authorize(&self, keys: &ApiKeys) -> Result<(), Problem> {
-        let mut presented = self.all("key").chain(self.all("api")).chain(self.bearer.as_deref()).peekable();
-        if presented.peek().is_none() {
-            return Err(auth::refusal(keys, "send an API key in the parameter `key`, or as a Bearer token"));
+    fn authorize(&self, api: &Api) -> Result<Arc<Client>, Problem> {
+        let keys = self.all("key").chain(self.all("api")).chain(self.bearer.as_deref()).take(MOST_KEYS);
+        api.authorize(&api.minting(), self.source, keys, Scope::Mint)
+    }
+
+    fn check_service(&self, required: bool) -> Result<(), Problem> {
+        match self.first("service") {
+            Some("turn") => Ok(()),
+            None if !required => Ok(()),
+            _ => Err(Problem::new(Code::InvalidService, "the parameter `service` must be `turn`")),
         }
-        // Janus repeats one key under two names; a handful is more than anybody needs
-        if presented.take(4).any(|key| keys.accepts(key)) {
-            return Ok(());
-        }
-        Err(auth::refusal(keys, "the API key is not known here"))
+    }
+
+    fn wish(&self) -> Result<Wish, Problem> {
+        let ttl = self.first("ttl").map(|ttl| ttl.parse().map_err(|_| invalid_ttl())).transpose()?;
+        Ok(Wish { user: self.first("username").map(str::to_owned), ttl, ..Wish::default() })
     }
 }
 

@@ -1,0 +1,32 @@
+//! What the API counts of itself. Labels are routes and statuses, of which there are few.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+/// Counters of the API.
+#[derive(Default)]
+pub(super) struct Counts {
+    requests: Mutex<BTreeMap<(String, u16), u64>>,
+    issued: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+impl Counts {
+    /// A request that was answered; the route is its pattern, not its path.
+    pub(super) fn answered(&self, route: &str, status: u16) {
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        *requests.entry((route.to_owned(), status)).or_default() += 1;
+    }
+
+    pub(super) fn issued(&self, route: &'static str) {
+        let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
+        *issued.entry(route).or_default() += 1;
+    }
+
+    pub(super) fn requests(&self) -> BTreeMap<(String, u16), u64> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn all_issued(&self) -> BTreeMap<&'static str, u64> {
+        self.issued.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
