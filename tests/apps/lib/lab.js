@@ -80,8 +80,8 @@ export class Lab {
     clients.forEach((client, index) => {
       this.#add(client);
       if (nat === undefined) {
-        this.#plug(client, 'wan', client, `10.77.0.${101 + index}/24`);
-        this.#ip('hub', `link set ${client} type bridge_slave isolated on`);
+        this.#plug(client, 'wan', `to-${client}`, `10.77.0.${101 + index}/24`);
+        this.#ip('hub', `link set to-${client} type bridge_slave isolated on`);
         this.#ip(client, `route add default via ${SERVER}`);
         return;
       }
