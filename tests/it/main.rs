@@ -7,5 +7,7 @@ mod caller;
 mod cli;
 mod http;
 mod reload;
+mod streams;
 mod sessions;
 mod support;
+mod turn_crate;
