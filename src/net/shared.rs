@@ -138,7 +138,12 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(quotas: Quotas, census: Census, mailboxes: Vec<Arc<Mailbox>>) -> Shared {
-        Shared { ledger: Arc::new(Ledger::new(quotas)), census: Arc::new(census), mailboxes, reserved: Mutex::default() }
+        Shared {
+            ledger: Arc::new(Ledger::new(quotas)),
+            census: Arc::new(census),
+            mailboxes,
+            reserved: Mutex::default(),
+        }
     }
 
     pub(super) fn mailbox(&self, worker: usize) -> &Arc<Mailbox> {

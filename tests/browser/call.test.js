@@ -17,6 +17,8 @@ const LIMIT = { timeout: 60_000 };
 // `matches` picks the URLs to use; `tap` puts a forwarder in between, where one exists for the transport.
 const WAYS = [
   { name: 'turn over UDP', relayProtocol: 'udp', tap: true, matches: (url) => /^turn:.*[?&]transport=udp$/.test(url) },
+  { name: 'turn over TCP', relayProtocol: 'tcp', tap: false, matches: (url) => /^turn:.*[?&]transport=tcp$/.test(url) },
+  { name: 'turn over TLS', relayProtocol: 'tls', tap: false, matches: (url) => /^turns:.*[?&]transport=tcp$/.test(url) },
 ];
 
 for (const way of WAYS) {
@@ -27,7 +29,7 @@ for (const way of WAYS) {
       server = await Turnwell.start();
       tap = way.tap ? await UdpTap.start(server.listen[0]) : undefined;
       app = await App.start(() => iceServers());
-      browser = await launchChromium();
+      browser = await launchChromium({ trusts: server.certificate });
       page = await browser.newPage();
       page.on('console', (message) => console.log(`page: ${message.text()}`));
       await page.goto(app.origin);

@@ -60,6 +60,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 fn uris(fixed: &Fixed, rules: &MintRules) -> Result<Uris, Failure> {
     let net = fixed.net().map_err(|error| Failure::system("cannot list the machine's addresses", &error))?;
     let reached = ice::reached(fixed, &net.udp, Wildcard::MostPublic);
-    let (streams, host) = (ice::reached_streams(fixed, &net.streams, Wildcard::MostPublic), rules.public_host.as_deref());
+    let (streams, host) =
+        (ice::reached_streams(fixed, &net.streams, Wildcard::MostPublic), rules.public_host.as_deref());
     Ok(Uris::new(fixed, &reached, host).and_streams(fixed, &streams, host))
 }

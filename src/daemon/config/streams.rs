@@ -68,7 +68,8 @@ impl file::Tls {
         public_host: Option<&str>,
         places: &Places,
     ) -> Result<Option<Certificate>, Fault> {
-        let remedy = "name the PEM files in tls.certificate and tls.key, or remove the listeners in listen.tls and auto";
+        let remedy =
+            "name the PEM files in tls.certificate and tls.key, or remove the listeners in listen.tls and auto";
         match (self.certificate.is_empty(), self.key.is_empty()) {
             (true, true) if !needed => return Ok(None),
             (true, _) => return Err(Fault::new("tls.certificate", "TLS needs a certificate chain", remedy)),
@@ -79,7 +80,8 @@ impl file::Tls {
         let key_path = places.find("tls.key", &self.key)?;
         let chain = read("tls.certificate", &chain_path, false)?;
         let key = read("tls.key", &key_path, true)?;
-        let certificate = Certificate::from_pem(&chain, &key).map_err(|error| unusable(error, &chain_path, &key_path))?;
+        let certificate =
+            Certificate::from_pem(&chain, &key).map_err(|error| unusable(error, &chain_path, &key_path))?;
         let shown = chain_path.display();
         if let Some(host) = public_host.filter(|host| !certificate.is_for(host)) {
             return Err(Fault::new(
@@ -142,7 +144,8 @@ fn unusable(error: CertificateError, chain: &Path, key: &Path) -> Fault {
 fn read(key: &str, path: &Path, secret: bool) -> Result<zeroize::Zeroizing<Vec<u8>>, Fault> {
     let shown = path.display();
     let unreadable = |error: std::io::Error| {
-        let remedy = format!("let the server's user read it, for example `chgrp turnwell {shown}` and `chmod 640 {shown}`");
+        let remedy =
+            format!("let the server's user read it, for example `chgrp turnwell {shown}` and `chmod 640 {shown}`");
         Fault::new(key, format!("cannot read {shown}: {error}"), remedy)
     };
     let about = fs::metadata(path).map_err(unreadable)?;

@@ -106,12 +106,7 @@ impl Connection {
 
     /// Reads once, and puts into `room` what was left of the last message with what follows it. Returns how many
     /// bytes those are; none when there is nothing new. `scratch` is for what is sealed.
-    pub(super) fn receive(
-        &mut self,
-        scratch: &mut [u8],
-        room: &mut [u8],
-        tls: Option<&Tls>,
-    ) -> Result<usize, Closing> {
+    pub(super) fn receive(&mut self, scratch: &mut [u8], room: &mut [u8], tls: Option<&Tls>) -> Result<usize, Closing> {
         if self.stage != Stage::Open {
             return self.greet(scratch, room, tls);
         }

@@ -30,7 +30,10 @@ pub(super) enum Header {
 
 /// Whether the beginning of a connection looks like a header, from a sender that has no business to send one.
 pub(super) fn announced(bytes: &[u8]) -> bool {
-    bytes.len() >= 4 && [LINE, BINARY].iter().any(|start| start.starts_with(bytes.get(..start.len().min(bytes.len())).unwrap_or(bytes)))
+    bytes.len() >= 4
+        && [LINE, BINARY]
+            .iter()
+            .any(|start| start.starts_with(bytes.get(..start.len().min(bytes.len())).unwrap_or(bytes)))
 }
 
 /// Reads the header at the beginning of a connection.

@@ -87,9 +87,12 @@ impl Queue {
 
     /// Drops media that has waited too long.
     pub(super) fn drop_late(&mut self, now: Mono, limits: QueueLimits) {
-        if self.items.iter().find(|item| item.media.is_some() && !item.begun).is_some_and(|item| {
-            is_late(item, now, limits.delay)
-        }) {
+        if self
+            .items
+            .iter()
+            .find(|item| item.media.is_some() && !item.begun)
+            .is_some_and(|item| is_late(item, now, limits.delay))
+        {
             self.shed(|item, _| is_late(item, now, limits.delay));
         }
     }

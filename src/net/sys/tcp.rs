@@ -125,9 +125,8 @@ impl TcpStream {
         let length = size_of::<libc::linger>() as libc::socklen_t;
         let pointer = std::ptr::from_ref(&linger).cast();
         // SAFETY: the pointer is to a live structure of the announced length. A failure leaves an ordinary close.
-        let _ = unsafe {
-            libc::setsockopt(self.socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, pointer, length)
-        };
+        let _ =
+            unsafe { libc::setsockopt(self.socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, pointer, length) };
     }
 }
 

@@ -9,8 +9,8 @@ use crate::net::outbox::{Body, RunHint, Target};
 use crate::net::stream::{Closing, ROOM};
 use crate::net::sys::{Event, Interest};
 use crate::relay::{Action, FiveTuple, Mono, Now, StreamId};
-use crate::wire::frame::{self, Frame};
 use crate::wire::FrameError;
+use crate::wire::frame::{self, Frame};
 
 /// From here on epoll tokens are those of stream listeners, and then of connections.
 pub(super) const STREAMS: u64 = 1 << 33;

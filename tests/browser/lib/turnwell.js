@@ -13,7 +13,7 @@ const READY_WITHIN_MS = 15_000;
 const GONE_WITHIN_MS = 5_000;
 const LOG_LINES_KEPT = 200;
 
-/** A running server: `listen`, `api`, `apiKey`, `secret` and `realm` are what its ready line says. */
+/** A running server: `listen`, `certificate` (the path of a PEM file), `api`, `apiKey`, `secret` and `realm` are what its ready line says. */
 export class Turnwell {
   #child;
   #log = [];
@@ -29,7 +29,7 @@ export class Turnwell {
       ...flags,
     ]);
     Object.assign(server, {
-      listen: ready.listen, api: ready.api, apiKey: ready.api_key, secret: ready.secret, realm: ready.realm,
+      listen: ready.listen, certificate: ready.certificate, api: ready.api, apiKey: ready.api_key, secret: ready.secret, realm: ready.realm,
     });
     return server;
   }

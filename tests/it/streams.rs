@@ -1,0 +1,289 @@
+//! TCP and TLS clients, as they are and as they should not be: pieces, garbage, silence, floods, proxies.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use turnwell::wire::{AttributeType, Class, Frame, Message, Method, TransactionId, Writer, frame};
+
+use crate::support::{Dev, Folder, PATIENCE, Serve};
+
+/// More than a connection costs, and far less than a queue may hold.
+const PER_SILENT_CONNECTION: u64 = 16 * 1024;
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    stream.set_write_timeout(Some(PATIENCE)).expect("a time-out");
+    stream.set_nodelay(true).expect("no delay");
+    stream
+}
+
+fn request(number: u8) -> Vec<u8> {
+    let mut out = Vec::new();
+    let _ = Writer::new(&mut out, Class::Request, Method::BINDING, TransactionId([number; 12])).finish();
+    out
+}
+
+/// Reads one answer and returns its XOR-MAPPED-ADDRESS.
+fn answer(stream: &mut impl Read, number: u8) -> io::Result<SocketAddr> {
+    let mut bytes = Vec::new();
+    loop {
+        match Frame::first(&bytes, frame::LONGEST).expect("a frame") {
+            Frame::Whole { .. } => break,
+            Frame::Partial { needed } => {
+                let at = bytes.len();
+                bytes.resize(needed, 0);
+                stream.read_exact(&mut bytes[at..])?;
+            }
+        }
+    }
+    let message = Message::parse(&bytes).expect("a message");
+    assert_eq!((message.class(), message.transaction_id()), (Class::Success, TransactionId([number; 12])));
+    let mut attributes = message.attributes().flatten();
+    let mapped = attributes.find(|attribute| attribute.kind == AttributeType::XOR_MAPPED_ADDRESS);
+    Ok(mapped.and_then(|mapped| mapped.xor_address(message.transaction_id()).ok()).expect("an address"))
+}
+
+fn binding(stream: &mut (impl Read + Write), number: u8) -> io::Result<SocketAddr> {
+    stream.write_all(&request(number))?;
+    answer(stream, number)
+}
+
+/// Whether the server closes the connection instead of sending something.
+fn is_closed(stream: &mut impl Read) -> bool {
+    match stream.read(&mut [0; 1]) {
+        Ok(count) => count == 0,
+        Err(error) => ![io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut].contains(&error.kind()),
+    }
+}
+
+fn address(dev: &Dev, name: &str) -> SocketAddr {
+    dev.ready[name][0].as_str().and_then(|text| text.parse().ok()).expect("an address")
+}
+
+/// A `turnwell dev` over this configuration.
+fn dev_with(config: &str, flags: &[&str]) -> (Folder, Dev) {
+    let folder = Folder::with(config);
+    let path = folder.config();
+    let dev = Dev::start(&[&["--config", path.to_str().expect("a path")], flags].concat());
+    (folder, dev)
+}
+
+type TlsClient = StreamOwned<ClientConnection, TcpStream>;
+
+fn tls(address: SocketAddr, name: &str, root: &[u8], alpn: &[&str]) -> io::Result<TlsClient> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(root) {
+        roots.add(certificate.expect("a certificate")).expect("a root");
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let mut config = builder.expect("versions").with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    let name = ServerName::try_from(name.to_owned()).expect("a name");
+    let mut client = ClientConnection::new(Arc::new(config), name).expect("a client");
+    let mut stream = connect(address);
+    while client.is_handshaking() {
+        client.complete_io(&mut stream)?;
+    }
+    Ok(StreamOwned::new(client, stream))
+}
+
+/// The program's resident memory in bytes.
+fn resident(dev: &Dev) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", dev.process.id())).expect("its status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+    line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("a number") * 1024
+}
+
+#[test]
+fn messages_in_pieces_and_in_a_row_are_answered() {
+    let dev = Dev::start(&[]);
+    let mut stream = connect(address(&dev, "tcp"));
+    let local = stream.local_addr().expect("its address");
+    for byte in request(1) {
+        stream.write_all(&[byte]).expect("a write");
+    }
+    assert_eq!(answer(&mut stream, 1).expect("an answer"), local);
+    let row: Vec<u8> = (2..200).flat_map(request).collect();
+    let (first, second) = row.split_at(row.len() / 2 + 7);
+    stream.write_all(first).expect("a write");
+    stream.write_all(second).expect("a write");
+    for number in 2..200 {
+        assert_eq!(answer(&mut stream, number).expect("an answer"), local);
+    }
+}
+
+#[test]
+fn what_is_no_message_or_too_long_ends_the_connection() {
+    let dev = Dev::start(&[]);
+    for garbage in [
+        &b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..],
+        b"\xff",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"\x00\x01\x00\x03\x21\x12\xa4\x42",
+        b"\x40\x00\x20\x00",
+        b"\x00\x03\x20\x00\x21\x12\xa4\x42",
+        b"PROXY TCP4 192.0.2.1 198.51.100.1 56324 443\r\n",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\xc6\x33\x64\x01\xdc\x04\x01\xbb",
+    ] {
+        let mut stream = connect(address(&dev, "tcp"));
+        stream.write_all(garbage).expect("a write");
+        assert!(is_closed(&mut stream), "{garbage:?}");
+        let mut stream = connect(address(&dev, "tls"));
+        stream.write_all(garbage).expect("a write");
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+        assert!(rest.len() < 100, "{garbage:?}: at most an alert");
+    }
+    binding(&mut connect(address(&dev, "tcp")), 1).expect("an answer");
+}
+
+#[test]
+fn tls_is_spoken_with_and_without_alpn() {
+    let dev = Dev::start(&[]);
+    let root = std::fs::read(dev.text("certificate")).expect("the certificate");
+    let at = address(&dev, "tls");
+    for (offered, chosen) in [
+        (&["stun.turn"][..], Some(&b"stun.turn"[..])),
+        (&["stun.nat-discovery"], Some(b"stun.nat-discovery")),
+        (&["h2", "stun.turn"], Some(b"stun.turn")),
+        (&[], None),
+    ] {
+        let mut client = tls(at, "localhost", &root, offered).expect("a handshake");
+        assert_eq!(client.conn.alpn_protocol(), chosen);
+        let local = client.sock.local_addr().expect("its address");
+        assert_eq!(binding(&mut client, 1).expect("an answer"), local);
+    }
+    assert!(tls(at, "localhost", &root, &["http/1.1"]).is_err());
+    assert!(tls(at, "127.0.0.1", &root, &[]).is_ok());
+}
+
+#[test]
+fn one_port_speaks_both() {
+    let (_folder, dev) = dev_with("[listen]\nauto = [\"127.0.0.1:0\"]\n", &[]);
+    let root = std::fs::read(dev.text("certificate")).expect("the certificate");
+    let at = address(&dev, "tcp");
+    assert_eq!(at, address(&dev, "tls"));
+    binding(&mut connect(at), 1).expect("an answer in the clear");
+    binding(&mut tls(at, "localhost", &root, &[]).expect("a handshake"), 2).expect("an answer over TLS");
+}
+
+#[test]
+fn a_trusted_proxy_says_whose_connection_it_is() {
+    let (_folder, dev) = dev_with("[streams]\nproxies = [\"127.0.0.1\"]\nopening = \"1s\"\n", &[]);
+    let client: SocketAddr = "192.0.2.1:56324".parse().expect("an address");
+    let v1 = b"PROXY TCP4 192.0.2.1 198.51.100.1 56324 443\r\n".to_vec();
+    let v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\xc6\x33\x64\x01\xdc\x04\x01\xbb".to_vec();
+    for header in [&v1, &v2] {
+        let mut stream = connect(address(&dev, "tcp"));
+        for byte in header {
+            stream.write_all(&[*byte]).expect("a write");
+        }
+        assert_eq!(binding(&mut stream, 1).expect("an answer"), client);
+        let mut stream = connect(address(&dev, "tcp"));
+        stream.write_all(&[header.as_slice(), &request(2)].concat()).expect("a write");
+        assert_eq!(answer(&mut stream, 2).expect("an answer"), client);
+    }
+    for wrong in [&request(1)[..], b"PROXY TCP4 nonsense\r\n", b"PROXY ", b""] {
+        let mut stream = connect(address(&dev, "tcp"));
+        stream.write_all(wrong).expect("a write");
+        assert!(is_closed(&mut stream), "{wrong:?}");
+    }
+}
+
+#[test]
+fn connections_of_a_source_are_limited_and_come_back() {
+    let (_folder, dev) = dev_with("[streams]\nconnections-per-source = 5\n", &["--workers", "1"]);
+    let at = address(&dev, "tcp");
+    let mut kept: Vec<TcpStream> = (0..5).map(|_| connect(at)).collect();
+    for stream in &mut kept {
+        binding(stream, 1).expect("an answer");
+    }
+    assert!(is_closed(&mut connect(at)));
+    let mut last = kept.pop().expect("a connection");
+    last.shutdown(std::net::Shutdown::Write).expect("an end");
+    assert!(is_closed(&mut last));
+    binding(&mut connect(at), 2).expect("an answer");
+}
+
+#[test]
+fn silent_stuck_and_slow_clients_are_bounded_and_ended() {
+    let config = "[streams]\nopening = \"3s\"\nconnections-per-source = 0\nqueue = \"128KiB\"\n";
+    let (_folder, dev) = dev_with(config, &["--workers", "1"]);
+    let (tcp, tls) = (address(&dev, "tcp"), address(&dev, "tls"));
+    binding(&mut connect(tcp), 1).expect("an answer");
+    let before = resident(&dev);
+
+    // Half of them say nothing, the others begin a message or a handshake and never finish it.
+    let mut silent: Vec<TcpStream> = (0..2000).map(|number| connect(if number % 2 == 0 { tcp } else { tls })).collect();
+    for (number, stream) in silent.iter_mut().enumerate() {
+        match number % 4 {
+            0 => stream.write_all(&request(1)[..10]),
+            1 => stream.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc"),
+            _ => Ok(()),
+        }
+        .expect("a write");
+    }
+    let mut lawful = connect(tcp);
+    binding(&mut lawful, 2).expect("an answer meanwhile");
+    let grown = resident(&dev).saturating_sub(before);
+    assert!(grown < 2000 * PER_SILENT_CONNECTION, "{grown} bytes for 2000 silent connections");
+
+    // Those that ask and never read are closed once their queue is full; the server stays responsive.
+    let row: Vec<u8> = (0..100).flat_map(request).collect();
+    for _ in 0..8 {
+        let mut stuck = connect(tcp);
+        let ended = (0..20_000).find_map(|_| stuck.write_all(&row).err());
+        assert!(ended.is_some_and(|error| error.kind() != io::ErrorKind::TimedOut), "not closed");
+        binding(&mut lawful, 3).expect("an answer meanwhile");
+    }
+    for stream in &mut silent {
+        assert!(is_closed(stream));
+    }
+    binding(&mut lawful, 4).expect("an answer afterwards");
+}
+
+/// A TCP port that was free a moment ago.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("an address").port()
+}
+
+#[test]
+fn a_certificate_is_swapped_without_touching_connections() {
+    let port = free_port();
+    let folder = Folder::with(&format!(
+        "[listen]\nudp = [\"127.0.0.1:0\"]\ntls = [\"127.0.0.1:{port}\"]\n[api]\nlisten = []\n\
+         [tls]\ncertificate = \"chain.pem\"\nkey = \"key.pem\"\n"
+    ));
+    let renew = || {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        folder.write("chain.pem", &made.cert.pem(), 0o644);
+        folder.write("key.pem", &made.signing_key.serialize_pem(), 0o600);
+        made.cert.pem().into_bytes()
+    };
+    let at = SocketAddr::from(([127, 0, 0, 1], port));
+    let first = renew();
+    let serve = Serve::start(&folder.config());
+    serve.notified("READY=1");
+    let mut old: Vec<TlsClient> = (0..20).map(|_| tls(at, "localhost", &first, &[]).expect("a handshake")).collect();
+
+    let second = renew();
+    serve.process.signal("HUP");
+    serve.notified("STATUS=relaying, configuration reloaded");
+    for client in &mut old {
+        binding(client, 1).expect("an answer on an old connection");
+    }
+    assert!(tls(at, "localhost", &first, &[]).is_err());
+    binding(&mut tls(at, "localhost", &second, &[]).expect("a handshake"), 2).expect("an answer");
+
+    folder.write("key.pem", "no key", 0o600);
+    serve.process.signal("HUP");
+    serve.notified("STATUS=relaying, last reload failed, see the log");
+    binding(&mut tls(at, "localhost", &second, &[]).expect("a handshake"), 3).expect("an answer");
+}
