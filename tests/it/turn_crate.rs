@@ -90,3 +90,33 @@ async fn two_clients_reach_each_other_through_their_relayed_addresses() {
     carries(&two, &one, at_one, b"from two").await;
     carries(&one, &two, at_two, b"from one").await;
 }
+
+/// A peer that most packets go to gets a connected socket inside the server; nobody outside must notice.
+#[tokio::test]
+async fn a_busy_peer_another_one_and_one_that_went_away_and_came_back() {
+    let dev = Dev::start(&[]);
+    let client = client(&dev).await;
+    let relay = client.allocate().await.expect("an allocation");
+    let relayed = relay.local_addr().expect("the relayed address");
+    let busy = UdpSocket::bind("127.0.0.1:0").await.expect("a peer");
+    let other = UdpSocket::bind("127.0.0.1:0").await.expect("a peer");
+    let (at_busy, at_other) = (busy.local_addr().expect("an address"), other.local_addr().expect("an address"));
+
+    for round in 0..200u8 {
+        carries(&relay, &busy, at_busy, &[round; 64]).await;
+        carries(&busy, &relay, relayed, &[round; 64]).await;
+        if round % 50 == 0 {
+            carries(&relay, &other, at_other, &[round; 64]).await;
+            carries(&other, &relay, relayed, &[round; 64]).await;
+        }
+    }
+    // While nobody listens there, the server's packets meet ICMP errors; the other peer is reached all the same.
+    drop(busy);
+    for round in 0..20u8 {
+        relay.send_to(&[round; 64], at_busy).await.expect("it is sent");
+        carries(&relay, &other, at_other, &[round; 64]).await;
+    }
+    let busy = UdpSocket::bind(at_busy).await.expect("the peer again");
+    carries(&relay, &busy, at_busy, b"again").await;
+    carries(&busy, &relay, relayed, b"and back").await;
+}
