@@ -24,7 +24,7 @@ impl Relay {
                 self.forward(now, relay, PeerAddr(remote), payload, out)
             }
             Some(FlowKey { local: Local::Client(..), .. }) | None => {
-                Action::Discard(match self.table.of_client(from) {
+                Action::Discard(match self.table.of_client(from).filter(|slot| self.table.has_time(now, *slot)) {
                     Some(_) => Discard::NoChannel,
                     None => Discard::NoAllocation,
                 })
@@ -38,7 +38,7 @@ impl Relay {
             Ok(parts) => parts,
             Err(reason) => return Action::Discard(reason),
         };
-        let Some(slot) = self.table.of_client(from) else {
+        let Some(slot) = self.table.of_client(from).filter(|slot| self.table.has_time(now, *slot)) else {
             return Action::Discard(Discard::NoAllocation);
         };
         if let Err(reason) = self.permitted(now, slot, peer) {
@@ -94,7 +94,7 @@ impl Relay {
         payload: Range<usize>,
         out: &mut Vec<u8>,
     ) -> Action {
-        let Some(slot) = self.table.of_relay(relay) else {
+        let Some(slot) = self.table.of_relay(relay).filter(|slot| self.table.has_time(now, *slot)) else {
             return Action::Discard(Discard::UnknownRelay);
         };
         let peer = self.own.known_to_clients(source.0);

@@ -289,6 +289,8 @@ impl Relay {
             Method::CHANNEL_BIND => Some(Relay::channel_bind as Handler),
             _ => return Action::Discard(Discard::UnknownMethod),
         };
+        // A host that is late with its timer must not let a request revive what has ended.
+        self.handle_timeout(now);
         let auth = match self.authenticate(now, request) {
             Ok(auth) => auth,
             Err(reject) => {

@@ -75,6 +75,11 @@ impl Table {
         self.by_local.get(&local).copied()
     }
 
+    /// Whether the allocation has time left: a host may be late with `handle_timeout`.
+    pub(super) fn has_time(&self, now: Mono, slot: Slot) -> bool {
+        self.get(slot).is_some_and(|allocation| now < allocation.expires)
+    }
+
     pub(super) fn get(&self, slot: Slot) -> Option<&Allocation> {
         self.allocations.get(slot.index())
     }
