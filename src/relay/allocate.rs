@@ -111,12 +111,12 @@ impl Relay {
     ) -> Action {
         let reject = match self.check_allocate(request, &auth) {
             Ok(Checked::Again(success)) => return self.accept(request.answer().signed(&auth), success, out),
-            Ok(Checked::New(family, parity, token)) => {
+            Ok(Checked::New(Asked { lifetime, family, parity, token })) => {
                 let mut pending = Box::new(Pending {
                     answer: request.answer(),
                     from: *request.from,
                     auth,
-                    lifetime: self.requested_lifetime(request),
+                    lifetime,
                     parity,
                     family,
                     want: Want::Claim(token.unwrap_or(ReservationToken([0; 8]))),
@@ -136,6 +136,8 @@ impl Relay {
 
     /// RFC 8656 §7.2 after authentication, which is its step (1).
     fn check_allocate(&self, request: &Request<'_>, auth: &Authenticated) -> Result<Checked, Reject> {
+        // The rules of STUN come first (RFC 8489 §6.3.1).
+        request.check()?;
         // (2) The five-tuple is in use: the retransmission of what was granted, or a mistake.
         if self.table.of_client(request.from).is_some() {
             let mine = auth.slot.and_then(|slot| self.table.get(slot));
@@ -144,7 +146,6 @@ impl Relay {
                 None => Err(Reject::new(ErrorCode::AllocationMismatch, Why::AlreadyAllocated)),
             };
         }
-        request.check()?;
         if self.draining {
             return Err(Reject::new(ErrorCode::InsufficientCapacity, Why::Draining));
         }
@@ -154,6 +155,8 @@ impl Relay {
             return Err(Reject::new(ErrorCode::UnsupportedTransportProtocol, Why::Unsupported));
         }
         // (4) DONT-FRAGMENT is understood and honoured by every relay socket.
+        let lifetime = request.find(AttributeType::LIFETIME).map(|attribute| attribute.u32()).transpose()?;
+        let lifetime = self.lifetime(lifetime);
         // (5) A reservation excludes what it has already settled.
         let family = request.find(AttributeType::REQUESTED_ADDRESS_FAMILY);
         let even = request.find(AttributeType::EVEN_PORT);
@@ -162,26 +165,24 @@ impl Relay {
             if even.is_some() || family.is_some() {
                 return Err(Reject::malformed());
             }
-            return Ok(Checked::New(AddressFamily::Ipv4, Parity::Any, Some(ReservationToken(token))));
+            let (family, parity, token) = (AddressFamily::Ipv4, Parity::Any, Some(ReservationToken(token)));
+            return Ok(Checked::New(Asked { lifetime, family, parity, token }));
         }
-        // (6) A family that is relayed here.
+        // (7) A family that is relayed here.
         let family = match family.map(|attribute| attribute.address_family()).transpose()? {
-            None => self.default_family(request.from),
-            Some(Some(family)) if !self.candidates(request.from, family).is_empty() => family,
-            Some(_) => return Err(Reject::new(ErrorCode::AddressFamilyNotSupported, Why::Unsupported)),
+            None => Some(self.default_family(request.from)),
+            Some(asked) => asked,
         };
-        // (7) An even port, alone or with the next one reserved.
+        let family = family
+            .filter(|family| !self.candidates(request.from, *family).is_empty())
+            .ok_or(Reject::new(ErrorCode::AddressFamilyNotSupported, Why::Unsupported))?;
+        // (8) An even port, alone or with the next one reserved.
         let parity = match even.map(|attribute| attribute.leading_u8(1)).transpose()? {
             None => Parity::Any,
             Some(flags) if flags & 0x80 == 0 => Parity::Even,
             Some(_) => Parity::Pair,
         };
-        Ok(Checked::New(family, parity, None))
-    }
-
-    /// A malformed LIFETIME is as good as none: the answer tells the lifetime.
-    fn requested_lifetime(&self, request: &Request<'_>) -> u32 {
-        self.lifetime(request.find(AttributeType::LIFETIME).and_then(|attribute| attribute.u32().ok()))
+        Ok(Checked::New(Asked { lifetime, family, parity, token: None }))
     }
 
     fn default_family(&self, from: &FiveTuple) -> AddressFamily {
@@ -371,8 +372,17 @@ impl Relay {
 enum Checked {
     /// A retransmission: the same answer again.
     Again(Success),
-    /// A new allocation of this family and parity, or with the reserved socket.
-    New(AddressFamily, Parity, Option<ReservationToken>),
+    /// A new allocation.
+    New(Asked),
+}
+
+/// A new allocation as it was asked for: of this family and parity, or with the reserved socket.
+struct Asked {
+    /// Seconds, as they will be granted.
+    lifetime: u32,
+    family: AddressFamily,
+    parity: Parity,
+    token: Option<ReservationToken>,
 }
 
 fn why(outcome: Result<Opened, OpenError>) -> Why {
