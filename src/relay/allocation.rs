@@ -91,7 +91,7 @@ impl Allocation {
         }
     }
 
-    /// How many permissions there would be with one for each of `ips`.
+    /// How many permissions there would be with one for each of `ips`, which are all different.
     pub(super) fn permissions_with(&self, ips: impl Iterator<Item = IpAddr>) -> usize {
         let is_new = |ip: &IpAddr| self.permissions.binary_search_by_key(ip, |permission| permission.ip).is_err();
         self.permissions.len() + ips.filter(is_new).count()
@@ -103,9 +103,9 @@ impl Allocation {
         self.channels.get(at)
     }
 
-    /// The channel, bound or held, of this peer.
-    pub(super) fn channel_of(&self, peer: PeerAddr) -> Option<&Channel> {
-        self.channels.iter().find(|channel| channel.peer == peer)
+    /// The channel, bound or held, of this peer as the network knows it.
+    pub(super) fn channel_of(&self, wire: PeerAddr) -> Option<&Channel> {
+        self.channels.iter().find(|channel| channel.wire == wire)
     }
 
     /// Binds or refreshes a channel.

@@ -24,7 +24,8 @@ impl Relay {
         if !self.live.channel_numbers.contains(number) {
             return Err(Reject::malformed());
         }
-        conflict(allocation, number, peer)?;
+        let wire = PeerAddr(self.own.on_the_wire(peer.0));
+        conflict(allocation, number, wire)?;
         // A peer that may be reached; the binding is a permission as well (RFC 8656 §12.2).
         let lifetimes = &self.live.lifetimes;
         let permission = self.own.permission(
@@ -38,14 +39,15 @@ impl Relay {
         }
         let limits = &self.live.limits;
         let new = usize::from(allocation.channel(number).is_none());
-        if allocation.channels.len() + new > limits.channels
-            || allocation.permissions_with([permission.ip].into_iter()) > limits.permissions
+        let (bound, permitted) = (allocation.channels.len(), allocation.permissions.len());
+        if bound + new > limits.channels.max(bound)
+            || allocation.permissions_with([permission.ip].into_iter()) > limits.permissions.max(permitted)
         {
             return Err(Reject::new(ErrorCode::InsufficientCapacity, Why::Capacity));
         }
         let expires = now.mono.after(lifetimes.channel);
         let held = expires.after(lifetimes.channel_hold);
-        let channel = Channel { number, peer, wire: PeerAddr(self.own.on_the_wire(peer.0)), expires, held };
+        let channel = Channel { number, peer, wire, expires, held };
         if let Some(allocation) = self.table.get_mut(slot) {
             allocation.permit(permission);
             allocation.bind(channel);
@@ -55,10 +57,11 @@ impl Relay {
     }
 }
 
-/// A number and a peer belong together until five minutes after the binding lapsed.
-fn conflict(allocation: &Allocation, number: ChannelNumber, peer: PeerAddr) -> Result<(), Reject> {
-    let other_peer = allocation.channel(number).is_some_and(|channel| channel.peer != peer);
-    let other_number = allocation.channel_of(peer).is_some_and(|channel| channel.number != number);
+/// A number and a peer belong together until five minutes after the binding lapsed. A relayed address behind a NAT has
+/// two forms and is one peer.
+fn conflict(allocation: &Allocation, number: ChannelNumber, wire: PeerAddr) -> Result<(), Reject> {
+    let other_peer = allocation.channel(number).is_some_and(|channel| channel.wire != wire);
+    let other_number = allocation.channel_of(wire).is_some_and(|channel| channel.number != number);
     if other_peer || other_number {
         return Err(Reject::new(ErrorCode::BadRequest, Why::ChannelConflict));
     }

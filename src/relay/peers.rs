@@ -105,8 +105,7 @@ impl PeerPolicy {
         match ip {
             IpAddr::V4(v4) => verdict(&self.v4, u128::from(v4.to_bits())),
             IpAddr::V6(v6) => {
-                verdict(&self.v6, v6.to_bits())
-                    && embedded_v4(v6).into_iter().flatten().all(|v4| verdict(&self.v4, u128::from(v4.to_bits())))
+                verdict(&self.v6, v6.to_bits()) && embedded_v4(ip).all(|v4| verdict(&self.v4, u128::from(v4.to_bits())))
             }
         }
     }
@@ -142,38 +141,59 @@ fn verdict(spans: &[Span], address: u128) -> bool {
     after.checked_sub(1).and_then(|at| spans.get(at)).is_some_and(|span| span.allowed)
 }
 
-/// The IPv4 addresses that an IPv6 address carries, in every encoding in use.
-fn embedded_v4(v6: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
-    let segments = v6.segments();
-    let pair = |high: u16, low: u16| Some(Ipv4Addr::from_bits((u32::from(high) << 16) | u32::from(low)));
-    match segments {
+/// The IPv4 addresses that an IPv6 address carries, in every encoding in use; none for an IPv4 address.
+pub(super) fn embedded_v4(ip: IpAddr) -> impl Iterator<Item = Ipv4Addr> {
+    let carried = match ip {
+        IpAddr::V4(_) => [None; 4],
+        IpAddr::V6(v6) => carried(v6),
+    };
+    carried.into_iter().flatten()
+}
+
+fn carried(v6: Ipv6Addr) -> [Option<Ipv4Addr>; 4] {
+    let one = |high: u16, low: u16| [pair(high, low), None, None, None];
+    match v6.segments() {
         // Loopback carries none, though its prefix is that of IPv4-compatible addresses.
-        [0, 0, 0, 0, 0, 0, 0, 1] => [None, None],
+        [0, 0, 0, 0, 0, 0, 0, 1] => [None; 4],
         // IPv4-compatible (RFC 4291 §2.5.5.1), mapped (§2.5.5.2), translated (RFC 2765 §2.1)
         [0, 0, 0, 0, 0, 0, high, low] | [0, 0, 0, 0, 0, 0xffff, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] => {
-            [pair(high, low), None]
+            one(high, low)
         }
         // NAT64, well-known prefix (RFC 6052 §2.1)
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => [pair(high, low), None],
-        // NAT64, local prefix (RFC 8215): /96 as is usual, and /48 with the address around bits 64–71 (RFC 6052 §2.2)
-        [0x64, 0xff9b, 1, a, b, _, high, low] => {
-            let v4 = (u32::from(a) << 16) | (u32::from(b & 0xff) << 8) | u32::from(segments_byte(segments));
-            [pair(high, low), Some(Ipv4Addr::from_bits(v4))]
-        }
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => one(high, low),
+        // NAT64, local prefix (RFC 8215): the address stands where the length of the network's own prefix puts it.
+        [0x64, 0xff9b, 1, ..] => local_nat64(v6),
         // 6to4 (RFC 3056 §2)
-        [0x2002, high, low, ..] => [pair(high, low), None],
+        [0x2002, high, low, ..] => one(high, low),
         // Teredo (RFC 4380 §4): server, and the client's address with all bits inverted
-        [0x2001, 0, high, low, _, _, c, d] => [pair(high, low), pair(!c, !d)],
+        [0x2001, 0, high, low, _, _, c, d] => [pair(high, low), pair(!c, !d), None, None],
         // ISATAP (RFC 5214 §6.1)
-        [_, _, _, _, 0 | 0x0200, 0x5efe, high, low] => [pair(high, low), None],
-        _ => [None, None],
+        [_, _, _, _, 0 | 0x0200, 0x5efe, high, low] => one(high, low),
+        _ => [None; 4],
     }
 }
 
-/// The byte that follows the reserved one (bits 72–79), where a /48 prefix puts an IPv4 address's last byte.
-fn segments_byte([_, _, _, _, _, f, _, _]: [u16; 8]) -> u8 {
-    let [high, _] = f.to_be_bytes();
-    high
+fn pair(high: u16, low: u16) -> Option<Ipv4Addr> {
+    Some(Ipv4Addr::from_bits((u32::from(high) << 16) | u32::from(low)))
+}
+
+/// The four places for an IPv4 address behind a prefix of 48 bits or more, around the reserved byte (RFC 6052 §2.2).
+///
+/// ```text
+/// byte      6   7   8   9  10  11  12  13  14  15
+/// /48       a   b   -   c   d
+/// /56           a   -   b   c   d
+/// /64               -   a   b   c   d
+/// /96                           a   b   c   d
+/// ```
+fn local_nat64(v6: Ipv6Addr) -> [Option<Ipv4Addr>; 4] {
+    let [_, _, _, _, _, _, b6, b7, _, b9, b10, b11, b12, b13, b14, b15] = v6.octets();
+    [
+        Some(Ipv4Addr::new(b6, b7, b9, b10)),
+        Some(Ipv4Addr::new(b7, b9, b10, b11)),
+        Some(Ipv4Addr::new(b9, b10, b11, b12)),
+        Some(Ipv4Addr::new(b12, b13, b14, b15)),
+    ]
 }
 
 #[cfg(test)]

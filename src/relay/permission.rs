@@ -6,6 +6,7 @@ use super::Relay;
 use super::action::Why;
 use super::allocation::Permission;
 use super::clock::Now;
+use super::peers::embedded_v4;
 use super::request::{Authenticated, Reject, Request, Success};
 use crate::wire::{AddressFamily, AttributeType, ErrorCode};
 
@@ -28,10 +29,11 @@ impl Relay {
         if permissions.is_empty() {
             return Err(Reject::malformed());
         }
-        // (2) Room for all of them.
-        if allocation.permissions_with(permissions.iter().map(|permission| permission.ip))
-            > self.live.limits.permissions
-        {
+        permissions.sort_by_key(|permission| permission.ip);
+        permissions.dedup_by_key(|permission| permission.ip);
+        // (2) Room for all of them; what is there may be refreshed under a limit that was lowered since.
+        let limit = self.live.limits.permissions.max(allocation.permissions.len());
+        if allocation.permissions_with(permissions.iter().map(|permission| permission.ip)) > limit {
             return Err(Reject::new(ErrorCode::InsufficientCapacity, Why::Capacity));
         }
         // (3) All or none.
@@ -52,19 +54,24 @@ pub(super) struct OwnAddresses {
 }
 
 impl OwnAddresses {
-    fn is_own(&self, ip: IpAddr) -> bool {
+    /// Whether relayed addresses have this one.
+    fn is_relay(&self, ip: IpAddr) -> bool {
         self.relays.iter().any(|relay| relay.local == ip || relay.external == Some(ip))
-            || self.listeners.iter().any(|listener| listener.ip() == ip)
+    }
+
+    /// Whether an address is this server's, by itself or as what an IPv6 address carries.
+    fn is_own(&self, ip: IpAddr) -> bool {
+        let is_own = |ip| self.is_relay(ip) || self.listeners.iter().any(|listener| listener.ip() == ip);
+        is_own(ip) || embedded_v4(ip).any(|v4| is_own(IpAddr::V4(v4)))
     }
 
     fn is_listener(&self, address: SocketAddr) -> bool {
-        self.is_own(address.ip()) && self.listeners.iter().any(|listener| listener.port() == address.port())
+        self.listeners.iter().any(|listener| listener.port() == address.port()) && self.is_own(address.ip())
     }
 
     /// Whether this is, or may become, the relayed transport address of one of our clients.
     pub(super) fn is_relayed(&self, address: SocketAddr) -> bool {
-        self.ports.contains(&address.port())
-            && self.relays.iter().any(|relay| relay.local == address.ip() || relay.external == Some(address.ip()))
+        self.ports.contains(&address.port()) && self.is_relay(address.ip())
     }
 
     /// How the network here knows an address that clients know: our relayed addresses are not sent through the NAT.
@@ -101,9 +108,8 @@ impl OwnAddresses {
         if AddressFamily::of(ip) != family {
             return Err(Reject::new(ErrorCode::PeerAddressFamilyMismatch, Why::Unsupported));
         }
-        let own = self.is_own(ip);
-        if own || peers.allows(ip) {
-            Ok(Permission { ip, expires, own })
+        if self.is_relay(ip) || peers.allows(ip) {
+            Ok(Permission { ip, expires, own: self.is_own(ip) })
         } else {
             Err(Reject::new(ErrorCode::Forbidden, Why::ForbiddenPeer))
         }
