@@ -14,7 +14,7 @@ use super::problem::Problem;
 use super::{Api, auth};
 use crate::daemon::config::Scope;
 use crate::daemon::unix_now;
-use crate::net::{DURATION_BOUNDS, Durations, Snapshot};
+use crate::net::{Closing, DURATION_BOUNDS, Durations, Snapshot};
 use crate::relay::{CODES, Discard, METHODS};
 
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -34,6 +34,7 @@ impl Api {
         engine(&mut text, &snapshot);
         authentication(&mut text, &snapshot);
         sockets(&mut text, &snapshot);
+        streams(&mut text, &snapshot);
         self.own(&mut text, &snapshot);
         text.0
     }
@@ -128,6 +129,22 @@ fn sockets(text: &mut Text, snapshot: &Snapshot) {
     text.counter("segmented_sends_total", "Runs of datagrams sent by one segmented message", net.segmented);
     text.counter("truncated_datagrams_total", "Datagrams too long for the receive buffer", net.truncated);
     text.counter("worker_restarts_total", "Workers started anew after a panic", net.restarts);
+}
+
+fn streams(text: &mut Text, snapshot: &Snapshot) {
+    let net = &snapshot.net;
+    text.gauge("connections", "Connections over TCP and TLS", net.streams);
+    text.counter("connections_total", "Connections accepted", net.streams_accepted);
+    let help = "Connections that could not be accepted: no descriptor, no memory";
+    text.counter("accept_failures_total", help, net.accepts_failed);
+    text.family("connections_closed_total", "counter", "Connections closed");
+    for reason in Closing::ALL {
+        let count = net.streams_closed.get(reason.index()).copied().unwrap_or_default();
+        text.row("connections_closed_total", &[("reason", reason.label())], count);
+    }
+    text.counter("stream_messages_total", "Messages queued towards clients on streams", net.stream_messages);
+    let help = "Messages dropped because a client on a stream did not read in time";
+    text.counter("stream_dropped_messages_total", help, net.stream_dropped);
 }
 
 fn durations(text: &mut Text, durations: &Durations) {
