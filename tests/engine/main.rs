@@ -1,0 +1,22 @@
+//! The engine as input → exact actions on a virtual clock: no socket, no thread, no time passes.
+
+mod allocate;
+mod authentication;
+mod binding;
+mod channel;
+mod client;
+mod credentials;
+mod data;
+mod errors;
+mod events;
+mod expiry;
+mod hairpin;
+mod harness;
+mod isolation;
+mod model;
+mod naive;
+mod peers;
+mod permission;
+mod refresh;
+mod reload;
+mod reservation;
