@@ -194,7 +194,7 @@ pub(super) struct Order<'a> {
 }
 
 /// Which candidates the browser may use (`iceTransportPolicy` of WebRTC).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Policy {
     /// Any.
@@ -205,7 +205,7 @@ pub(super) enum Policy {
 }
 
 /// The superset body.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Answer {
     pub(super) ice_servers: Vec<IceServer>,
@@ -218,7 +218,7 @@ pub(super) struct Answer {
 }
 
 /// An `RTCIceServer` of WebRTC.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct IceServer {
     pub(super) urls: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

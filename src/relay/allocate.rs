@@ -11,6 +11,7 @@ use rand_core::Rng;
 use super::action::{Action, EndReason, Event, FiveTuple, RelayId, ReservationToken, Traffic, Why};
 use super::allocation::{Allocation, Relayed};
 use super::clock::Now;
+use super::dual::Dual;
 use super::expiry::Item;
 use super::ports::Parity;
 use super::request::{Answer, Authenticated, Details, Reject, Request, Success};
@@ -28,17 +29,18 @@ const MOST_ATTEMPTS: u8 = 16;
 #[must_use = "the client waits for an answer: give it to `opened`"]
 pub struct PendingAllocation(Box<Pending>);
 
-struct Pending {
+pub(super) struct Pending {
     answer: Answer<'static>,
     from: FiveTuple,
     auth: Authenticated,
     lifetime: u32,
     parity: Parity,
-    family: AddressFamily,
+    pub(super) family: AddressFamily,
     want: Want,
     /// The first of a pair, already open.
-    bound: Option<(RelayId, SocketAddr)>,
-    attempts: u8,
+    pub(super) bound: Option<(RelayId, SocketAddr)>,
+    pub(super) attempts: u8,
+    pub(super) dual: Option<Dual>,
 }
 
 impl std::fmt::Debug for Pending {
@@ -111,7 +113,7 @@ impl Relay {
     ) -> Action {
         let reject = match self.check_allocate(request, &auth) {
             Ok(Checked::Again(success)) => return self.accept(request.answer().signed(&auth), success, out),
-            Ok(Checked::New(Asked { lifetime, family, parity, token })) => {
+            Ok(Checked::New(Asked { lifetime, family, parity, token, dual })) => {
                 let mut pending = Box::new(Pending {
                     answer: request.answer(),
                     from: *request.from,
@@ -122,11 +124,12 @@ impl Relay {
                     want: Want::Claim(token.unwrap_or(ReservationToken([0; 8]))),
                     bound: None,
                     attempts: 0,
+                    dual,
                 });
                 if token.is_some() || self.draw(&mut pending) {
                     return Action::Open(PendingAllocation(pending));
                 }
-                return self.not_opened(now, &pending, Why::NoPort, out);
+                return self.failed(now, pending, Why::NoPort, out);
             }
             Err(reject) => reject,
         };
@@ -160,16 +163,18 @@ impl Relay {
         // (5) A reservation excludes what it has already settled.
         let family = request.find(AttributeType::REQUESTED_ADDRESS_FAMILY);
         let even = request.find(AttributeType::EVEN_PORT);
+        let additional = self.additional(request)?;
         if let Some(token) = request.find(AttributeType::RESERVATION_TOKEN) {
             let token = token.value.try_into().map_err(|_| Reject::malformed())?;
             if even.is_some() || family.is_some() {
                 return Err(Reject::malformed());
             }
             let (family, parity, token) = (AddressFamily::Ipv4, Parity::Any, Some(ReservationToken(token)));
-            return Ok(Checked::New(Asked { lifetime, family, parity, token }));
+            return Ok(Checked::New(Asked { lifetime, family, parity, token, dual: None }));
         }
-        // (7) A family that is relayed here.
+        // (6) (7) Both families, or one that is relayed here.
         let family = match family.map(|attribute| attribute.address_family()).transpose()? {
+            None if additional.is_some() => additional.map(|(family, _)| family),
             None => Some(self.default_family(request.from)),
             Some(asked) => asked,
         };
@@ -182,7 +187,8 @@ impl Relay {
             Some(flags) if flags & 0x80 == 0 => Parity::Even,
             Some(_) => Parity::Pair,
         };
-        Ok(Checked::New(Asked { lifetime, family, parity, token: None }))
+        let dual = additional.map(|(_, dual)| dual);
+        Ok(Checked::New(Asked { lifetime, family, parity, token: None, dual }))
     }
 
     fn default_family(&self, from: &FiveTuple) -> AddressFamily {
@@ -194,7 +200,7 @@ impl Relay {
     }
 
     /// The relay addresses of a family: first the one that the client reached, then those of the same kind.
-    fn candidates(&self, from: &FiveTuple, family: AddressFamily) -> Vec<IpAddr> {
+    pub(super) fn candidates(&self, from: &FiveTuple, family: AddressFamily) -> Vec<IpAddr> {
         let reached = self.own.listeners.get(usize::from(from.listener.0)).map(SocketAddr::ip);
         let rank = move |ip: &IpAddr| match reached {
             Some(reached) if reached == *ip => 0,
@@ -208,7 +214,7 @@ impl Relay {
     }
 
     /// Takes a port for `pending` to bind. `false` when there is none on any address.
-    fn draw(&mut self, pending: &mut Pending) -> bool {
+    pub(super) fn draw(&mut self, pending: &mut Pending) -> bool {
         for ip in self.candidates(&pending.from, pending.family) {
             if let Some(port) = self.ports.draw(ip, pending.parity, &mut self.random) {
                 pending.want = Want::Bind(SocketAddr::new(ip, port));
@@ -242,6 +248,9 @@ impl Relay {
                     pending.want = Want::Reserve(SocketAddr::new(address.ip(), next), ReservationToken(token));
                     return Action::Open(PendingAllocation(pending));
                 }
+                if self.next_family(&mut pending, None) {
+                    return Action::Open(PendingAllocation(pending));
+                }
                 self.begin(now, &pending, None, out)
             }
             (Want::Reserve(address, token), Ok(Opened::Reserved)) => {
@@ -256,13 +265,24 @@ impl Relay {
                 if self.draw(&mut pending) {
                     return Action::Open(PendingAllocation(pending));
                 }
-                self.not_opened(now, &pending, Why::NoPort, out)
+                self.failed(now, pending, Why::NoPort, out)
             }
             (_, outcome) => {
                 self.give_up(&mut pending);
-                self.not_opened(now, &pending, why(outcome), out)
+                self.failed(now, pending, why(outcome), out)
             }
         }
+    }
+
+    /// A socket cannot be had: the other family may do, else the client is told.
+    fn failed(&mut self, now: Now, mut pending: Box<Pending>, why: Why, out: &mut Vec<u8>) -> Action {
+        if self.next_family(&mut pending, Some(code(why))) {
+            return Action::Open(PendingAllocation(pending));
+        }
+        if pending.dual.is_some_and(|dual| dual.first.is_some()) {
+            return self.begin(now, &pending, None, out);
+        }
+        self.not_opened(now, &pending, why, out)
     }
 
     /// Returns what was taken for an allocation that does not come about.
@@ -292,22 +312,36 @@ impl Relay {
     }
 
     fn not_opened(&mut self, now: Now, pending: &Pending, why: Why, out: &mut Vec<u8>) -> Action {
-        let code = match why {
-            Why::UserQuota | Why::SourceQuota => ErrorCode::AllocationQuotaReached,
-            Why::AlreadyAllocated => ErrorCode::AllocationMismatch,
-            _ => ErrorCode::InsufficientCapacity,
-        };
         let answer = pending.answer.signed(&pending.auth);
-        self.refuse(now, answer, &Reject::new(code, why), Details::default(), out)
+        self.refuse(now, answer, &Reject::new(code(why), why), Details::default(), out)
     }
 
     /// The allocation begins.
     fn begin(&mut self, now: Now, pending: &Pending, token: Option<ReservationToken>, out: &mut Vec<u8>) -> Action {
-        let Some((id, local)) = pending.bound else {
-            return self.not_opened(now, pending, Why::Host, out);
-        };
+        let sockets = [pending.dual.and_then(|dual| dual.first), pending.bound];
+        let is_taken = self.table.of_client(&pending.from).is_some();
+        let mut begun = None;
+        for (id, local) in sockets.into_iter().flatten() {
+            let allocation =
+                self.allocation(now, pending, token, Relayed { id, local, external: self.own.known_to_clients(local) });
+            let slot = if is_taken { None } else { self.table.insert(allocation) };
+            if slot.is_none() {
+                // The host let another packet of this five-tuple in between: the first one has it.
+                self.table.events.push_back(Event::Close(id, local));
+                self.ports.release(local);
+            }
+            self.tally.allocations += u64::from(slot.is_some());
+            begun = begun.or(slot);
+        }
+        match begun.and_then(|slot| self.table.get(slot)).map(|allocation| self.granted(allocation)) {
+            Some(success) => self.accept(pending.answer.signed(&pending.auth), success, out),
+            None => self.not_opened(now, pending, if is_taken { Why::AlreadyAllocated } else { Why::Host }, out),
+        }
+    }
+
+    fn allocation(&self, now: Now, pending: &Pending, token: Option<ReservationToken>, relayed: Relayed) -> Allocation {
         let identity = &pending.auth.identity;
-        let allocation = Allocation {
+        Allocation {
             five_tuple: pending.from,
             username: pending.auth.username.clone(),
             user: identity.user.clone(),
@@ -316,29 +350,24 @@ impl Relay {
             transaction: pending.answer.id,
             granted: pending.lifetime,
             token,
-            relayed: Relayed { id, local, external: self.own.known_to_clients(local) },
+            relayed,
+            twin: None,
+            address_error: pending.dual.and_then(|dual| dual.failed),
             created: now.mono,
             expires: now.mono.after(Duration::from_secs(u64::from(pending.lifetime))),
             queued: now.mono,
             permissions: Vec::new(),
             channels: Vec::new(),
             traffic: Traffic::default(),
-        };
-        let success = self.granted(&allocation);
-        if self.table.of_client(&pending.from).is_some() || self.table.insert(allocation).is_none() {
-            // The host let another packet of this five-tuple in between: the first one has it.
-            self.table.events.push_back(Event::Close(id, local));
-            self.ports.release(local);
-            return self.not_opened(now, pending, Why::AlreadyAllocated, out);
         }
-        self.tally.allocations += 1;
-        self.accept(pending.answer.signed(&pending.auth), success, out)
     }
 
     /// The answer to the Allocate that made this allocation, now or when it is repeated.
     fn granted(&self, allocation: &Allocation) -> Success {
         Success {
             relayed: Some(allocation.relayed.external),
+            also_relayed: allocation.twin.and_then(|twin| self.table.get(twin)).map(|twin| twin.relayed.external),
+            address_error: allocation.address_error,
             lifetime: Some(allocation.granted),
             token: allocation.token,
             mapped: Some(allocation.five_tuple.client),
@@ -383,6 +412,15 @@ struct Asked {
     family: AddressFamily,
     parity: Parity,
     token: Option<ReservationToken>,
+    dual: Option<Dual>,
+}
+
+fn code(why: Why) -> ErrorCode {
+    match why {
+        Why::UserQuota | Why::SourceQuota => ErrorCode::AllocationQuotaReached,
+        Why::AlreadyAllocated => ErrorCode::AllocationMismatch,
+        _ => ErrorCode::InsufficientCapacity,
+    }
 }
 
 fn why(outcome: Result<Opened, OpenError>) -> Why {

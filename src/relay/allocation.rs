@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::action::{FiveTuple, PeerAddr, Record, RelayId, Traffic};
 use super::clock::Mono;
 use super::flow::FlowKey;
-use crate::wire::{AddressFamily, ChannelNumber, IntegrityKey, TransactionId};
+use crate::wire::{AddressFamily, ChannelNumber, ErrorCode, IntegrityKey, TransactionId};
 
 /// A relayed transport address and its socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,10 @@ pub(super) struct Allocation {
     pub(super) granted: u32,
     pub(super) token: Option<super::action::ReservationToken>,
     pub(super) relayed: Relayed,
+    /// The allocation of the other family with the same five-tuple; kept by the table alone.
+    pub(super) twin: Option<super::table::Slot>,
+    /// The family that the client asked for in vain, for the same answer.
+    pub(super) address_error: Option<(AddressFamily, ErrorCode)>,
     pub(super) created: Mono,
     pub(super) expires: Mono,
     /// Where the expiry queue has it; changed by the table alone.

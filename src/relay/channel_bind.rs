@@ -5,7 +5,7 @@ use super::action::{PeerAddr, Why};
 use super::allocation::{Allocation, Channel};
 use super::clock::Now;
 use super::request::{Authenticated, Reject, Request, Success};
-use crate::wire::{AttributeType, ChannelNumber, ErrorCode};
+use crate::wire::{AddressFamily, AttributeType, ChannelNumber, ErrorCode};
 
 impl Relay {
     pub(super) fn channel_bind(
@@ -15,17 +15,21 @@ impl Relay {
         auth: &Authenticated,
     ) -> Result<Success, Reject> {
         let slot = self.own_allocation(request, auth)?;
-        let allocation = self.table.get(slot).ok_or(Reject::malformed())?;
         // (1) Both attributes, well formed.
         let number = request.find(AttributeType::CHANNEL_NUMBER).ok_or(Reject::malformed())?.channel_number()?;
         let peer = request.find(AttributeType::XOR_PEER_ADDRESS).ok_or(Reject::malformed())?;
         let peer = PeerAddr(peer.xor_address(request.message.transaction_id())?);
+        let slot = self.allocation_for(request.from, AddressFamily::of(peer.0.ip())).unwrap_or(slot);
+        let allocation = self.table.get(slot).ok_or(Reject::malformed())?;
         // (2) A number that may be bound, (3) (4) to this peer and to no other.
         if !self.live.channel_numbers.contains(number) {
             return Err(Reject::malformed());
         }
         let wire = PeerAddr(self.own.on_the_wire(peer.0));
         conflict(allocation, number, wire)?;
+        if allocation.twin.and_then(|twin| self.table.get(twin)).is_some_and(|twin| twin.channel(number).is_some()) {
+            return Err(Reject::new(ErrorCode::BadRequest, Why::ChannelConflict));
+        }
         // A peer that may be reached; the binding is a permission as well (RFC 8656 §12.2).
         let lifetimes = &self.live.lifetimes;
         let permission = self.own.permission(

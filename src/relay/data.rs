@@ -38,7 +38,8 @@ impl Relay {
             Ok(parts) => parts,
             Err(reason) => return Action::Discard(reason),
         };
-        let Some(slot) = self.table.of_client(from).filter(|slot| self.table.has_time(now, *slot)) else {
+        let slot = self.allocation_for(from, AddressFamily::of(peer.ip()));
+        let Some(slot) = slot.filter(|slot| self.table.has_time(now, *slot)) else {
             return Action::Discard(Discard::NoAllocation);
         };
         if let Err(reason) = self.permitted(now, slot, peer) {

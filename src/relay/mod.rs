@@ -12,6 +12,7 @@ mod binding;
 mod channel_bind;
 mod clock;
 mod data;
+mod dual;
 mod expiry;
 pub mod flow;
 mod live;
@@ -211,7 +212,7 @@ impl Relay {
 
     /// Ends the allocation of a client, if it has one: its connection is gone, or an administrator says so.
     pub fn close(&mut self, client: &FiveTuple) {
-        if let Some(slot) = self.table.of_client(client) {
+        while let Some(slot) = self.table.of_client(client) {
             self.end(slot, EndReason::Closed);
         }
     }

@@ -17,30 +17,38 @@ impl Relay {
         request: &Request<'_>,
         auth: &Authenticated,
     ) -> Result<Success, Reject> {
-        let slot = self.own_allocation(request, auth)?;
-        let allocation = self.table.get(slot).ok_or(Reject::malformed())?;
-        // (1) At least one peer, all of them well formed and of the allocation's family.
+        let first = self.own_allocation(request, auth)?;
+        // (1) At least one peer, all of them well formed and of a family that the client has an allocation of.
         let mut permissions = Vec::new();
         for attribute in request.all(AttributeType::XOR_PEER_ADDRESS) {
             let peer = attribute.xor_address(request.message.transaction_id())?;
             let expires = now.mono.after(self.live.lifetimes.permission);
-            permissions.push(self.own.permission(&self.live.peers, allocation.family(), peer.ip(), expires)?);
+            let slot = self.allocation_for(request.from, AddressFamily::of(peer.ip())).unwrap_or(first);
+            let family = self.table.get(slot).ok_or(Reject::malformed())?.family();
+            permissions.push((slot, self.own.permission(&self.live.peers, family, peer.ip(), expires)?));
         }
         if permissions.is_empty() {
             return Err(Reject::malformed());
         }
-        permissions.sort_by_key(|permission| permission.ip);
-        permissions.dedup_by_key(|permission| permission.ip);
+        permissions.sort_by_key(|(_, permission)| permission.ip);
+        permissions.dedup_by_key(|(_, permission)| permission.ip);
+        let slots = [Some(first), self.table.twin(first)];
         // (2) Room for all of them; what is there may be refreshed under a limit that was lowered since.
-        let limit = self.live.limits.permissions.max(allocation.permissions.len());
-        if allocation.permissions_with(permissions.iter().map(|permission| permission.ip)) > limit {
-            return Err(Reject::new(ErrorCode::InsufficientCapacity, Why::Capacity));
+        for slot in slots.into_iter().flatten() {
+            let allocation = self.table.get(slot).ok_or(Reject::malformed())?;
+            let limit = self.live.limits.permissions.max(allocation.permissions.len());
+            let ips = permissions.iter().filter(|(of, _)| *of == slot).map(|(_, permission)| permission.ip);
+            if allocation.permissions_with(ips) > limit {
+                return Err(Reject::new(ErrorCode::InsufficientCapacity, Why::Capacity));
+            }
         }
         // (3) All or none.
-        if let Some(allocation) = self.table.get_mut(slot) {
-            permissions.into_iter().for_each(|permission| allocation.permit(permission));
+        for (slot, permission) in permissions {
+            if let Some(allocation) = self.table.get_mut(slot) {
+                allocation.permit(permission);
+            }
         }
-        self.table.settle(slot);
+        slots.into_iter().flatten().for_each(|slot| self.table.settle(slot));
         Ok(Success::default())
     }
 }

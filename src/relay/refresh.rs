@@ -4,6 +4,7 @@ use super::Relay;
 use super::action::EndReason;
 use super::clock::Now;
 use super::request::{Authenticated, Reject, Request, Success};
+use super::table::Slot;
 use crate::wire::{AttributeType, ErrorCode};
 
 use super::action::Why;
@@ -12,23 +13,29 @@ impl Relay {
     pub(super) fn refresh(&mut self, now: Now, request: &Request<'_>, auth: &Authenticated) -> Result<Success, Reject> {
         let slot = self.own_allocation(request, auth)?;
         // (1) A family that the allocation does not have.
+        let mut slots = [Some(slot), self.table.twin(slot)];
         if let Some(attribute) = request.find(AttributeType::REQUESTED_ADDRESS_FAMILY) {
             let family = attribute.address_family()?;
-            if self.table.get(slot).map(|allocation| allocation.family()) != family {
+            let is_of = |slot: &Slot| self.table.get(*slot).map(|allocation| allocation.family()) == family;
+            slots = slots.map(|slot| slot.filter(is_of));
+            if slots == [None, None] {
                 return Err(Reject::new(ErrorCode::PeerAddressFamilyMismatch, Why::Unsupported));
             }
         }
+        let slots = slots.into_iter().flatten();
         // (2) The lifetime asked for, between the default and the maximum; zero ends the allocation.
         let lifetime = request.find(AttributeType::LIFETIME).map(|attribute| attribute.u32()).transpose()?;
         if lifetime == Some(0) {
-            self.end(slot, EndReason::Deleted);
+            slots.for_each(|slot| self.end(slot, EndReason::Deleted));
             return Ok(Success { lifetime: Some(0), ..Success::default() });
         }
         let granted = self.lifetime(lifetime);
-        if let Some(allocation) = self.table.get_mut(slot) {
-            allocation.expires = now.mono.after(std::time::Duration::from_secs(u64::from(granted)));
+        for slot in slots {
+            if let Some(allocation) = self.table.get_mut(slot) {
+                allocation.expires = now.mono.after(std::time::Duration::from_secs(u64::from(granted)));
+            }
+            self.table.settle(slot);
         }
-        self.table.settle(slot);
         Ok(Success { lifetime: Some(granted), ..Success::default() })
     }
 

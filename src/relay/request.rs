@@ -12,7 +12,7 @@ use crate::credentials::{AuthFailure, Identity};
 use crate::wire::attribute::Malformed;
 use crate::wire::integrity::verify_fingerprint;
 use crate::wire::{
-    Algorithm, Attribute, AttributeType, ErrorCode, IntegrityKey, Message, Method, TransactionId, Writer,
+    AddressFamily, Algorithm, Attribute, AttributeType, ErrorCode, IntegrityKey, Message, Method, TransactionId, Writer,
 };
 
 /// How many unknown attributes a 420 names; more would only make the answer larger.
@@ -85,6 +85,10 @@ impl From<Malformed> for Reject {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Success {
     pub(super) relayed: Option<SocketAddr>,
+    /// The relayed address of the other family.
+    pub(super) also_relayed: Option<SocketAddr>,
+    /// The family that cannot be had, and why.
+    pub(super) address_error: Option<(AddressFamily, ErrorCode)>,
     pub(super) lifetime: Option<u32>,
     pub(super) token: Option<ReservationToken>,
     pub(super) mapped: Option<SocketAddr>,
@@ -299,6 +303,12 @@ impl Relay {
         let mut writer = Writer::success(out, answer.method, answer.id);
         if let Some(relayed) = success.relayed {
             writer.xor_address(AttributeType::XOR_RELAYED_ADDRESS, relayed);
+        }
+        if let Some(relayed) = success.also_relayed {
+            writer.xor_address(AttributeType::XOR_RELAYED_ADDRESS, relayed);
+        }
+        if let Some((family, code)) = success.address_error {
+            writer.address_error(family, code);
         }
         if let Some(lifetime) = success.lifetime {
             writer.u32(AttributeType::LIFETIME, lifetime);

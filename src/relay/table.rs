@@ -60,7 +60,12 @@ impl Table {
         self.flows.len()
     }
 
-    /// The allocation of a client.
+    /// The allocation of the other family with the same five-tuple.
+    pub(super) fn twin(&self, slot: Slot) -> Option<Slot> {
+        self.get(slot)?.twin
+    }
+
+    /// The allocation of a client; of two, either.
     pub(super) fn of_client(&self, five_tuple: &FiveTuple) -> Option<Slot> {
         self.by_client.get(five_tuple).copied()
     }
@@ -103,7 +108,17 @@ impl Table {
         let slot = Slot(u32::try_from(self.allocations.vacant_key()).ok()?);
         allocation.queued = allocation.deadline();
         self.expiry.insert(allocation.queued, Item::Allocation(slot.0));
-        self.by_client.insert(allocation.five_tuple, slot);
+        match self.by_client.get(&allocation.five_tuple).copied() {
+            Some(first) => {
+                allocation.twin = Some(first);
+                if let Some(first) = self.allocations.get_mut(first.index()) {
+                    first.twin = Some(slot);
+                }
+            }
+            None => {
+                self.by_client.insert(allocation.five_tuple, slot);
+            }
+        }
         self.by_relay.insert(allocation.relayed.id, slot);
         self.by_local.insert(allocation.relayed.local, allocation.relayed.id);
         self.events.push_back(Event::Started(allocation.record(Traffic::default())));
@@ -115,7 +130,17 @@ impl Table {
     pub(super) fn remove(&mut self, slot: Slot, reason: EndReason) -> Option<Allocation> {
         let mut allocation = self.allocations.try_remove(slot.index())?;
         self.expiry.remove(allocation.queued, Item::Allocation(slot.0));
-        self.by_client.remove(&allocation.five_tuple);
+        match allocation.twin {
+            Some(twin) => {
+                self.by_client.insert(allocation.five_tuple, twin);
+                if let Some(twin) = self.allocations.get_mut(twin.index()) {
+                    twin.twin = None;
+                }
+            }
+            None => {
+                self.by_client.remove(&allocation.five_tuple);
+            }
+        }
         self.by_relay.remove(&allocation.relayed.id);
         self.by_local.remove(&allocation.relayed.local);
         for channel in std::mem::take(&mut allocation.channels) {

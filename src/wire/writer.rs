@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use super::address;
+use super::address::{self, AddressFamily};
 use super::attribute::AttributeType;
 use super::error::ErrorCode;
 use super::integrity::{self, Algorithm, IntegrityKey};
@@ -37,11 +37,9 @@ impl<'a> Writer<'a> {
     /// Begins an error response with its ERROR-CODE (RFC 8489 §14.8).
     pub fn error(out: &'a mut Vec<u8>, method: Method, id: TransactionId, code: ErrorCode) -> Writer<'a> {
         let mut writer = Writer::new(out, Class::Error, method, id);
-        let number = code.number();
+        let (class, rest) = split(code);
         let reason = code.reason().as_bytes();
         writer.header(AttributeType::ERROR_CODE, 4 + reason.len());
-        let class = u8::try_from(number / 100).unwrap_or(5);
-        let rest = u8::try_from(number % 100).unwrap_or(0);
         writer.out.extend_from_slice(&[0, 0, class, rest]);
         writer.out.extend_from_slice(reason);
         writer.pad(4 + reason.len());
@@ -71,6 +69,17 @@ impl<'a> Writer<'a> {
     pub fn xor_address(&mut self, kind: AttributeType, address: SocketAddr) -> &mut Self {
         let id = self.transaction_id();
         self.encoded(kind, address::encode_xor(address, id))
+    }
+
+    /// Adds ADDRESS-ERROR-CODE (RFC 8656 §18.12).
+    pub fn address_error(&mut self, family: AddressFamily, code: ErrorCode) -> &mut Self {
+        let (class, rest) = split(code);
+        let reason = code.reason().as_bytes();
+        self.header(AttributeType::ADDRESS_ERROR_CODE, 4 + reason.len());
+        self.out.extend_from_slice(&[family.number(), 0, class, rest]);
+        self.out.extend_from_slice(reason);
+        self.pad(4 + reason.len());
+        self
     }
 
     /// Adds UNKNOWN-ATTRIBUTES (RFC 8489 §14.13).
@@ -161,6 +170,12 @@ impl<'a> Writer<'a> {
             place.copy_from_slice(&body.to_be_bytes());
         }
     }
+}
+
+/// The hundreds and the rest, as the wire has them.
+fn split(code: ErrorCode) -> (u8, u8) {
+    let number = code.number();
+    (u8::try_from(number / 100).unwrap_or(5), u8::try_from(number % 100).unwrap_or(0))
 }
 
 #[cfg(test)]

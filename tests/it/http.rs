@@ -32,9 +32,14 @@ fn an_app_mints_a_credential_and_hands_it_on() {
     let body: Value = answer.body_mut().read_json().expect("JSON");
     let urls = body["iceServers"].as_array().expect("servers").iter().flat_map(|server| server["urls"].as_array());
     assert!(urls.flatten().count() <= 4);
-    let expected = format!("turn:{}?transport=udp", dev.address());
-    assert_eq!(body["iceServers"][1]["urls"], json!([expected]));
-    assert_eq!(body["uris"], json!([expected]));
+    let stream = |name: &str| dev.ready[name][0].as_str().expect("an address").to_owned();
+    let expected = json!([
+        format!("turn:{}?transport=udp", dev.address()),
+        format!("turn:{}?transport=tcp", stream("tcp")),
+        format!("turns:{}?transport=tcp", stream("tls")),
+    ]);
+    assert_eq!(body["iceServers"][1]["urls"], expected);
+    assert_eq!(body["uris"], expected);
     let credentials = {
         let mut credentials = turnwell::credentials::Credentials::new(dev.text("realm"));
         credentials.add_secret(turnwell::credentials::Secret::new(dev.text("secret")).expect("a secret"));

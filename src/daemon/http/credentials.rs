@@ -8,6 +8,7 @@ use axum::http::header::LINK;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
+use super::openapi::{Options, Query, Refused};
 use super::problem::{Code, Problem};
 use super::wish::{Wish, body, invalid_ttl};
 use super::{Api, Minting};
@@ -17,6 +18,7 @@ use crate::daemon::ice::{Answer, IceServer, Order};
 use crate::daemon::unix_now;
 
 /// Key first, then media type, then body: who has no key learns nothing.
+#[utoipa::path(post, path = "/v1/credentials", tag = "credentials", request_body = Option<Options>, responses((status = 201, description = "A credential", body = Answer), Refused), security(("key" = [])))]
 pub(super) async fn mint(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
     let client = api.bearer(&request, Scope::Mint)?;
     let headers = request.headers().clone();
@@ -26,6 +28,7 @@ pub(super) async fn mint(State(api): State<Arc<Api>>, request: Request) -> Resul
 }
 
 /// The same for a plain `fetch`.
+#[utoipa::path(get, path = "/v1/ice-servers", tag = "credentials", params(Query), responses((status = 200, description = "A credential", body = Answer), Refused), security(("key" = [])))]
 pub(super) async fn ice_servers(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
     let client = api.bearer(&request, Scope::Mint)?;
     let wish = Wish::from_query(request.uri())?;

@@ -12,12 +12,14 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::Api;
+use super::openapi::{CloudflareOptions, MatrixOptions, Query, Refused, TurnServer};
 use super::problem::{Code, Problem};
 use super::wish::{Wish, body, invalid_ttl, json_object, unknown_field};
 use crate::credentials::Subject;
 use crate::daemon::config::{Client, Scope};
 
-/// `POST …/generate-ice-servers`
+/// Cloudflare: a credential.
+#[utoipa::path(post, path = "/v1/turn/keys/{key_id}/credentials/generate-ice-servers", tag = "cloudflare", params(("key_id" = String, Path, description = "The id of the key")), request_body = Option<CloudflareOptions>, responses((status = 201, description = "A credential"), Refused), security(("key" = [])))]
 pub(super) async fn generate_ice_servers(
     State(api): State<Arc<Api>>,
     Path(key_id): Path<String>,
@@ -27,7 +29,8 @@ pub(super) async fn generate_ice_servers(
     Ok((StatusCode::CREATED, Json(json!({ "iceServers": answer }))).into_response())
 }
 
-/// `POST …/generate`, the older form: one server instead of a list.
+/// Cloudflare's older form: one server instead of a list.
+#[utoipa::path(post, path = "/v1/turn/keys/{key_id}/credentials/generate", tag = "cloudflare", params(("key_id" = String, Path, description = "The id of the key")), request_body = Option<CloudflareOptions>, responses((status = 201, description = "A credential"), Refused), security(("key" = [])))]
 pub(super) async fn generate_one(
     State(api): State<Arc<Api>>,
     Path(key_id): Path<String>,
@@ -58,7 +61,8 @@ async fn generate(api: &Api, key_id: &str, request: Request) -> Result<Value, Pr
     serde_json::to_value(&answer.ice_servers).map_err(|_| Problem::new(Code::Internal, "the answer has no JSON form"))
 }
 
-/// `POST …/{username}/revoke`
+/// Cloudflare: takes a credential back.
+#[utoipa::path(post, path = "/v1/turn/keys/{key_id}/credentials/{username}/revoke", tag = "cloudflare", params(("key_id" = String, Path, description = "The id of the key"), ("username" = String, Path, description = "The user name of the credential")), responses((status = 204, description = "Revoked"), Refused), security(("key" = [])))]
 pub(super) async fn revoke(
     State(api): State<Arc<Api>>,
     Path((key_id, username)): Path<(String, String)>,
@@ -78,8 +82,19 @@ fn check_key_id(client: &Client, key_id: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-/// `GET /_matrix/client/v3/voip/turnServer`, `POST /v1/matrix/turn`
-pub(super) async fn matrix(State(api): State<Arc<Api>>, request: Request) -> Result<Json<Value>, Problem> {
+/// Matrix: the answer of the client-server API.
+#[utoipa::path(get, path = "/_matrix/client/v3/voip/turnServer", tag = "matrix", params(Query), responses((status = 200, description = "A credential", body = TurnServer), Refused), security(("key" = [])))]
+pub(super) async fn matrix_get(state: State<Arc<Api>>, request: Request) -> Result<Json<Value>, Problem> {
+    matrix(state, request).await
+}
+
+/// Matrix: the same for a home server.
+#[utoipa::path(post, path = "/v1/matrix/turn", tag = "matrix", params(Query), request_body = Option<MatrixOptions>, responses((status = 200, description = "A credential", body = TurnServer), Refused), security(("key" = [])))]
+pub(super) async fn matrix_post(state: State<Arc<Api>>, request: Request) -> Result<Json<Value>, Problem> {
+    matrix(state, request).await
+}
+
+async fn matrix(State(api): State<Arc<Api>>, request: Request) -> Result<Json<Value>, Problem> {
     let client = api.bearer(&request, Scope::Mint)?;
     let headers = request.headers().clone();
     let mut wish = Wish::from_query(request.uri())?;

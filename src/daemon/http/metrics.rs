@@ -10,6 +10,7 @@ use axum::extract::{Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 
+use super::openapi::Refused;
 use super::problem::Problem;
 use super::{Api, auth};
 use crate::daemon::config::Scope;
@@ -19,6 +20,8 @@ use crate::relay::{CODES, Discard, METHODS};
 
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// Figures for Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "server", responses((status = 200, description = "The text format of Prometheus", body = String, content_type = "text/plain"), Refused), security(("key" = [])))]
 pub(super) async fn metrics(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
     let is_open = api.minting().rules.metrics_open && auth::source(request.extensions()).is_local();
     if !is_open {

@@ -33,6 +33,7 @@ mod health;
 mod hosted;
 mod limits;
 mod metrics;
+mod openapi;
 mod problem;
 mod revocations;
 mod service;
@@ -148,6 +149,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/v1/usage", get(sessions::usage))
         .route("/v1/drain", post(sessions::drain))
         .route("/metrics", get(metrics::metrics))
+        .route("/openapi.json", get(openapi::openapi))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
         .with_state(api.clone())
@@ -163,13 +165,13 @@ fn minting_routes() -> Router<Arc<Api>> {
     Router::new()
         .route("/v1/credentials", post(credentials::mint))
         .route("/v1/ice-servers", get(credentials::ice_servers))
-        .route("/turn", get(turn::mint).post(turn::mint))
-        .route("/ice", get(turn::ice).post(turn::ice))
+        .route("/turn", get(turn::mint_get).post(turn::mint_post))
+        .route("/ice", get(turn::ice_get).post(turn::ice_post))
         .route(&format!("{KEYS}/generate-ice-servers"), post(hosted::generate_ice_servers))
         .route(&format!("{KEYS}/generate"), post(hosted::generate_one))
         .route(&format!("{KEYS}/{{username}}/revoke"), post(hosted::revoke))
-        .route("/_matrix/client/v3/voip/turnServer", get(hosted::matrix))
-        .route("/v1/matrix/turn", post(hosted::matrix))
+        .route("/_matrix/client/v3/voip/turnServer", get(hosted::matrix_get))
+        .route("/v1/matrix/turn", post(hosted::matrix_post))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Api;
+use super::openapi::{NewRevocation, Refused};
 use super::problem::{Code, Problem};
 use super::wish::{body, json_object};
 use crate::credentials::{Subject, parse_username};
@@ -29,11 +30,15 @@ pub(super) struct RevocationList {
     kept: bool,
 }
 
+/// The revocations in force.
+#[utoipa::path(get, path = "/v1/revocations", tag = "revocations", responses((status = 200, description = "All of them", body = RevocationList), Refused), security(("key" = [])))]
 pub(super) async fn list(State(api): State<Arc<Api>>, request: Request) -> Result<Json<RevocationList>, Problem> {
     api.bearer(&request, Scope::Revoke)?;
     Ok(Json(RevocationList { revocations: api.revoked.entries(unix_now()), kept: api.revoked.is_kept() }))
 }
 
+/// Takes credentials back.
+#[utoipa::path(post, path = "/v1/revocations", tag = "revocations", request_body = NewRevocation, responses((status = 201, description = "Revoked", body = Entry), Refused), security(("key" = [])))]
 pub(super) async fn add(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
     api.bearer(&request, Scope::Revoke)?;
     let headers = request.headers().clone();
@@ -49,6 +54,8 @@ pub(super) async fn add(State(api): State<Arc<Api>>, request: Request) -> Result
     Ok((StatusCode::CREATED, Json(entry)).into_response())
 }
 
+/// Readmits.
+#[utoipa::path(delete, path = "/v1/revocations/{id}", tag = "revocations", params(("id" = String, Path, description = "As the list names it")), responses((status = 204, description = "Removed"), Refused), security(("key" = [])))]
 pub(super) async fn remove(
     State(api): State<Arc<Api>>,
     Path(id): Path<String>,

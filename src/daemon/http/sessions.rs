@@ -12,6 +12,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::Api;
+use super::openapi::Refused;
 use super::problem::{Code, Problem};
 use super::wish::pairs;
 use crate::daemon::config::Scope;
@@ -91,6 +92,8 @@ fn amounts(traffic: &Traffic) -> (Amount, Amount) {
     )
 }
 
+/// The running sessions.
+#[utoipa::path(get, path = "/v1/sessions", tag = "sessions", params(("user" = Option<String>, Query, description = "Of this user only"), ("limit" = Option<u16>, Query, minimum = 1, maximum = 10000, description = "At most so many; 1000 by default")), responses((status = 200, description = "Those asked for", body = SessionList), Refused), security(("key" = [])))]
 pub(super) async fn list(State(api): State<Arc<Api>>, request: Request) -> Result<Json<SessionList>, Problem> {
     api.bearer(&request, Scope::Admin)?;
     let (mut user, mut limit) = (None, LIMIT);
@@ -120,6 +123,8 @@ pub(super) async fn list(State(api): State<Arc<Api>>, request: Request) -> Resul
     Ok(Json(list))
 }
 
+/// Ends a session.
+#[utoipa::path(delete, path = "/v1/sessions/{id}", tag = "sessions", params(("id" = String, Path, description = "As the list names it")), responses((status = 204, description = "Ended"), Refused), security(("key" = [])))]
 pub(super) async fn kick(
     State(api): State<Arc<Api>>,
     Path(id): Path<String>,
@@ -173,6 +178,8 @@ impl UserView {
     }
 }
 
+/// What users moved since the start.
+#[utoipa::path(get, path = "/v1/usage", tag = "sessions", params(("user" = Option<String>, Query, description = "Of this user only")), responses((status = 200, description = "By user", body = Usage), Refused), security(("key" = [])))]
 pub(super) async fn usage(State(api): State<Arc<Api>>, request: Request) -> Result<Json<Usage>, Problem> {
     api.bearer(&request, Scope::Admin)?;
     let mut wanted = None;
@@ -212,6 +219,8 @@ pub(super) struct Drain {
     allocations: usize,
 }
 
+/// Refuses new sessions from now on.
+#[utoipa::path(post, path = "/v1/drain", tag = "server", responses((status = 200, description = "Draining", body = Drain), Refused), security(("key" = [])))]
 pub(super) async fn drain(State(api): State<Arc<Api>>, request: Request) -> Result<Json<Drain>, Problem> {
     api.bearer(&request, Scope::Admin)?;
     api.drain();

@@ -13,6 +13,7 @@ use axum::http::request::Parts;
 use axum::{Form, Json};
 
 use super::limits::Source;
+use super::openapi::{Refused, Stunner, Uberti};
 use super::problem::{Code, Problem};
 use super::wish::{Wish, body, invalid_ttl, pairs};
 use super::{Api, auth};
@@ -22,8 +23,20 @@ use crate::daemon::ice::{Answer, Policy};
 /// Janus repeats one key under two names; a handful is more than anybody needs.
 const MOST_KEYS: usize = 4;
 
+/// draft-uberti's GET.
+#[utoipa::path(get, path = "/turn", tag = "credentials", params(Uberti), responses((status = 200, description = "A credential", body = Answer), Refused), security(("key" = [])))]
+pub(super) async fn mint_get(state: State<Arc<Api>>, request: Request) -> Result<Json<Answer>, Problem> {
+    mint(state, request).await
+}
+
+/// draft-uberti's POST; the parameters may also be a form.
+#[utoipa::path(post, path = "/turn", tag = "credentials", params(Uberti), responses((status = 200, description = "A credential", body = Answer), Refused), security(("key" = [])))]
+pub(super) async fn mint_post(state: State<Arc<Api>>, request: Request) -> Result<Json<Answer>, Problem> {
+    mint(state, request).await
+}
+
 /// The key is checked before anything else that the parameters say.
-pub(super) async fn mint(State(api): State<Arc<Api>>, request: Request) -> Result<Json<Answer>, Problem> {
+async fn mint(State(api): State<Arc<Api>>, request: Request) -> Result<Json<Answer>, Problem> {
     let parameters = Parameters::read(request).await?;
     let client = parameters.authorize(&api)?;
     parameters.check_service(true)?;
@@ -31,8 +44,20 @@ pub(super) async fn mint(State(api): State<Arc<Api>>, request: Request) -> Resul
     Ok(Json(answer.for_colon_splitters()))
 }
 
+/// STUNner's GET.
+#[utoipa::path(get, path = "/ice", tag = "credentials", params(Stunner), responses((status = 200, description = "A credential", body = Answer), Refused), security(("key" = [])))]
+pub(super) async fn ice_get(state: State<Arc<Api>>, request: Request) -> Result<Json<Answer>, Problem> {
+    ice(state, request).await
+}
+
+/// The same by POST.
+#[utoipa::path(post, path = "/ice", tag = "credentials", params(Stunner), responses((status = 200, description = "A credential", body = Answer), Refused), security(("key" = [])))]
+pub(super) async fn ice_post(state: State<Arc<Api>>, request: Request) -> Result<Json<Answer>, Problem> {
+    ice(state, request).await
+}
+
 /// STUNner's documentation makes `service` optional.
-pub(super) async fn ice(State(api): State<Arc<Api>>, request: Request) -> Result<Json<Answer>, Problem> {
+async fn ice(State(api): State<Arc<Api>>, request: Request) -> Result<Json<Answer>, Problem> {
     let parameters = Parameters::read(request).await?;
     let client = parameters.authorize(&api)?;
     parameters.check_service(false)?;
