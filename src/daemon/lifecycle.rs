@@ -42,6 +42,8 @@ pub(super) struct Launch {
     pub(super) config: Config,
     pub(super) hangup: Hangup,
     pub(super) wildcard: Wildcard,
+    /// The key that the page at `/` uses without asking, on this machine.
+    pub(super) page_key: Option<String>,
 }
 
 /// What runs once every socket is bound.
@@ -91,7 +93,8 @@ async fn control(
     let revoked =
         Revoked::load(fixed.state_dir.as_deref(), unix_now()).map_err(|error| Failure::state(&fixed, &error))?;
     server.control().set_revoked(&revoked.set());
-    let facts = Facts { ports: ports(&fixed, server.listening()), started: unix_now() };
+    let ports = ports(&fixed, server.listening());
+    let facts = Facts { ports, started: unix_now(), page_key: launch.page_key };
     let api = Arc::new(Api::new(Minting::new(&live, uris.clone()), server.control(), revoked, facts));
     let (mut listeners, addresses) = bind(&fixed.api).await?;
     listeners.extend(fixed.api_socket.as_deref().map(bind_socket).transpose()?);

@@ -18,6 +18,6 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     let path = super::config_path(args.config);
     let config = Config::load(&path)?;
-    let launch = Launch { config, hangup: Hangup::Reload(path), wildcard: Wildcard::MostPublic };
+    let launch = Launch { config, hangup: Hangup::Reload(path), wildcard: Wildcard::MostPublic, page_key: None };
     lifecycle::run(launch, |_| Ok(()))
 }

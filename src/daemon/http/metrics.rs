@@ -44,7 +44,7 @@ impl Api {
 
     fn own(&self, text: &mut Text, snapshot: &Snapshot) {
         text.gauge("ports_in_use", "Relay ports in use, reserved ones included", as_u64(snapshot.usage.ports));
-        text.gauge("ports_total", "Relay ports that there are", self.facts.ports);
+        text.gauge("ports", "Relay ports that there are", self.facts.ports);
         text.family("credentials_issued_total", "counter", "Credentials minted by the API");
         for (route, count) in self.counts.all_issued() {
             text.row("credentials_issued_total", &[("route", route)], count);

@@ -34,6 +34,7 @@ mod hosted;
 mod limits;
 mod metrics;
 mod openapi;
+mod page;
 mod problem;
 mod revocations;
 mod service;
@@ -64,6 +65,8 @@ pub(super) struct Facts {
     pub(super) ports: u64,
     /// When the server started, in seconds since 1970.
     pub(super) started: u64,
+    /// The key that the page at `/` uses on this machine; none: it asks for one.
+    pub(super) page_key: Option<String>,
 }
 
 impl Api {
@@ -149,6 +152,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/v1/usage", get(sessions::usage))
         .route("/v1/drain", post(sessions::drain))
         .route("/metrics", get(metrics::metrics))
+        .route("/", get(page::page))
         .route("/openapi.json", get(openapi::openapi))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))

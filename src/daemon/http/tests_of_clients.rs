@@ -256,13 +256,39 @@ fn metrics_are_open_on_this_machine_and_need_a_key_elsewhere() {
 fn api_metrics(api: &Arc<Api>, source: &str) -> (u16, String) {
     let mut request = Request::get("/metrics");
     request.extensions_mut().unwrap().insert(Source::Address(source.parse().unwrap()));
+    text(api, request.body(Body::empty()).unwrap())
+}
+
+fn text(api: &Arc<Api>, request: Request<Body>) -> (u16, String) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         use hyper::service::Service as _;
         let service = hyper_util::service::TowerToHyperService::new(router(api.clone()));
-        let response = service.call(request.body(Body::empty()).unwrap()).await.unwrap();
+        let response = service.call(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = axum::body::to_bytes(body, 1 << 20).await.unwrap();
         (parts.status.as_u16(), String::from_utf8(bytes.to_vec()).unwrap())
     })
+}
+
+#[test]
+fn the_page_has_the_key_only_for_callers_and_names_of_this_machine() {
+    let page = |source: &str, host: &str| {
+        let mut request = Request::get("/").header("host", host);
+        request.extensions_mut().unwrap().insert(Source::Address(source.parse().unwrap()));
+        text(&api(CONFIG), request.body(Body::empty()).unwrap())
+    };
+    let key = "const DEV_KEY = \"k\\u003c/script>\";";
+    for (source, host, has_key) in [
+        ("127.0.0.1", "127.0.0.1:8478", true),
+        ("::1", "[::1]:8478", true),
+        ("127.0.0.1", "localhost", true),
+        ("127.0.0.1", "rebound.example", false),
+        ("127.0.0.1", "localhost.example:80", false),
+        ("192.0.2.1", "127.0.0.1", false),
+    ] {
+        let (status, page) = page(source, host);
+        assert_eq!((status, page.contains(key)), (200, has_key), "{source} {host}");
+        assert!(!page.contains("http://") && !page.contains("https://"), "nothing from elsewhere");
+    }
 }
