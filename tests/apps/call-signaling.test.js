@@ -18,7 +18,7 @@ describe('call-signaling', () => {
     turnwell = await Turnwell.start();
     broker = await Broker.start(turnwell);
     app = await Example.start('call-signaling', broker);
-    browser = await launchChromium();
+    browser = await launchChromium({ trusts: turnwell.certificate });
     [ann, bob] = await Promise.all(['Ann', 'Bob'].map(logIn));
   }, LIMIT);
 

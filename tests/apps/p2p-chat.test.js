@@ -28,7 +28,7 @@ describe('p2p-chat', () => {
     turnwell = await Turnwell.start();
     broker = await Broker.start(turnwell);
     app = await Example.start('p2p-chat', broker);
-    browser = await launchChromium();
+    browser = await launchChromium({ trusts: turnwell.certificate });
   }, LIMIT);
 
   after(async () => {

@@ -39,7 +39,7 @@ describe('video-link', () => {
     turnwell = await Turnwell.start();
     broker = await Broker.start(turnwell);
     app = await Example.start('video-link', broker);
-    browser = await launchChromium();
+    browser = await launchChromium({ trusts: turnwell.certificate });
   }, LIMIT);
 
   after(async () => {
