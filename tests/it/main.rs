@@ -6,6 +6,7 @@ mod bench;
 mod caller;
 mod cli;
 mod http;
+mod products;
 mod reload;
 mod streams;
 mod sessions;
