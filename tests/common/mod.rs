@@ -1,0 +1,158 @@
+//! The least of a TURN client, for tests and benchmarks that are about packets and not about requests.
+
+#![allow(dead_code, reason = "each binary uses its part")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use turnwell::credentials::Credentials;
+use turnwell::net::{self, Quotas, StreamConfig, StreamLimits};
+use turnwell::relay::{DefaultFamily, Live, PeerPolicy};
+use turnwell::wire::{
+    Algorithm, AttributeType, ChannelNumber, Class, IntegrityKey, Message, Method, TransactionId, Writer, channel,
+};
+
+const REALM: &str = "example.org";
+const USER: &str = "user";
+const KEY: [u8; 16] = [7; 16];
+
+/// Rules under which every [`Client`] may allocate, and reach the peers of a test as well as public ones.
+pub(crate) fn live() -> Arc<Live> {
+    let mut credentials = Credentials::new(REALM);
+    credentials.add_user_key(USER, KEY);
+    let allowed = ["127.0.0.0/8", "10.0.0.0/8"].map(|range| range.parse().expect("a range"));
+    Arc::new(Live { peers: PeerPolicy::new(&allowed, &[]), ..Live::new(Arc::new(credentials)) })
+}
+
+/// Workers that listen here and relay where they listen.
+pub(crate) fn net_config(listen: &str, workers: usize) -> net::Config {
+    let limits = StreamLimits {
+        total: 0,
+        per_source: 0,
+        opening: Duration::from_secs(10),
+        idle: Duration::from_secs(60),
+        queue_bytes: 65_536,
+        queue_delay: Duration::from_secs(1),
+    };
+    net::Config {
+        udp: vec![listen.parse().expect("an address")],
+        streams: Vec::new(),
+        stream_config: StreamConfig { limits, proxies: Vec::new(), tls: None },
+        relays: Vec::new(),
+        relay_ports: 20_000..=29_999,
+        workers,
+        default_family: DefaultFamily::Client,
+        receive_buffer: 0,
+        send_buffer: 0,
+        quotas: Quotas::default(),
+    }
+}
+
+/// Makes signed requests.
+pub(crate) struct Client {
+    key: IntegrityKey,
+    nonce: Vec<u8>,
+    transactions: u32,
+}
+
+impl Client {
+    pub(crate) fn new() -> Client {
+        Client { key: IntegrityKey::new(&KEY), nonce: b"none yet".to_vec(), transactions: 0 }
+    }
+
+    /// Allocate; the first one is answered with a challenge, see [`Client::challenged`].
+    pub(crate) fn allocate(&mut self) -> Vec<u8> {
+        self.request(Method::ALLOCATE, |writer| {
+            writer.attribute(AttributeType::REQUESTED_TRANSPORT, &[17, 0, 0, 0]);
+        })
+    }
+
+    pub(crate) fn permit(&mut self, peer: SocketAddr) -> Vec<u8> {
+        self.request(Method::CREATE_PERMISSION, |writer| {
+            writer.xor_address(AttributeType::XOR_PEER_ADDRESS, peer);
+        })
+    }
+
+    pub(crate) fn bind(&mut self, number: u16, peer: SocketAddr) -> Vec<u8> {
+        self.request(Method::CHANNEL_BIND, |writer| {
+            writer
+                .u32(AttributeType::CHANNEL_NUMBER, u32::from(number) << 16)
+                .xor_address(AttributeType::XOR_PEER_ADDRESS, peer);
+        })
+    }
+
+    /// Takes the nonce out of a challenge.
+    pub(crate) fn challenged(&mut self, reply: &[u8]) {
+        self.nonce = attribute(reply, AttributeType::NONCE).expect("a nonce");
+    }
+
+    fn request(&mut self, method: Method, attributes: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
+        self.transactions += 1;
+        let mut id = [0; 12];
+        id[8..].copy_from_slice(&self.transactions.to_be_bytes());
+        let mut bytes = Vec::new();
+        let mut writer = Writer::new(&mut bytes, Class::Request, method, TransactionId(id));
+        attributes(&mut writer);
+        writer
+            .attribute(AttributeType::USERNAME, USER.as_bytes())
+            .attribute(AttributeType::REALM, REALM.as_bytes())
+            .attribute(AttributeType::NONCE, &self.nonce)
+            .integrity(&self.key, Algorithm::Sha1);
+        writer.finish();
+        bytes
+    }
+}
+
+pub(crate) fn binding() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    Writer::new(&mut bytes, Class::Request, Method::BINDING, TransactionId([1; 12])).finish();
+    bytes
+}
+
+pub(crate) fn bare_allocate() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut writer = Writer::new(&mut bytes, Class::Request, Method::ALLOCATE, TransactionId([1; 12]));
+    writer.attribute(AttributeType::REQUESTED_TRANSPORT, &[17, 0, 0, 0]);
+    writer.finish();
+    bytes
+}
+
+pub(crate) fn send_indication(peer: SocketAddr, data: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut writer = Writer::new(&mut bytes, Class::Indication, Method::SEND, TransactionId([5; 12]));
+    writer.xor_address(AttributeType::XOR_PEER_ADDRESS, peer).attribute(AttributeType::DATA, data);
+    writer.finish();
+    bytes
+}
+
+pub(crate) fn channel_data(number: u16, data: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(data.len()).expect("short data");
+    [&channel::header(ChannelNumber(number), length), data].concat()
+}
+
+/// The relayed address in an Allocate response.
+pub(crate) fn relayed(reply: &[u8]) -> SocketAddr {
+    let message = Message::parse(reply).expect("a message");
+    let mut attributes = message.attributes().map_while(Result::ok);
+    let found = attributes.find(|attribute| attribute.kind == AttributeType::XOR_RELAYED_ADDRESS);
+    found.expect("a relayed address").xor_address(message.transaction_id()).expect("an address")
+}
+
+/// What was relayed to a client, as ChannelData or as a Data indication.
+pub(crate) fn data(packet: &[u8]) -> Vec<u8> {
+    match channel::ChannelData::parse(packet) {
+        Some(found) if packet.first().is_some_and(|first| *first >= 0x40) => found.data.to_vec(),
+        _ => attribute(packet, AttributeType::DATA).expect("data"),
+    }
+}
+
+pub(crate) fn is_success(reply: &[u8]) -> bool {
+    Message::parse(reply).is_ok_and(|message| message.class() == Class::Success)
+}
+
+fn attribute(packet: &[u8], kind: AttributeType) -> Option<Vec<u8>> {
+    let message = Message::parse(packet).ok()?;
+    let mut attributes = message.attributes().map_while(Result::ok);
+    attributes.find(|attribute| attribute.kind == kind).map(|attribute| attribute.value.to_vec())
+}
