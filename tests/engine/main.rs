@@ -16,6 +16,8 @@ mod harness;
 mod isolation;
 mod model;
 mod naive;
+mod noise;
+mod oracle;
 mod peers;
 mod permission;
 mod refresh;
