@@ -19,11 +19,11 @@ export class Turnwell {
   #log = [];
 
   /** `through` is a command to start it through, such as one that enters a network namespace. */
-  static async start({ listen = ['127.0.0.1:0'], relay = ['127.0.0.1'], flags = [], through = [] } = {}) {
+  static async start({ listen = ['127.0.0.1:0'], api = '127.0.0.1:0', relay = ['127.0.0.1'], flags = [], through = [] } = {}) {
     const server = new Turnwell();
     const ready = await server.#launch([
       ...through, binary(),
-      'dev', '--json', '--api', '127.0.0.1:0', '--relay-ports', '20000-29999',
+      'dev', '--json', '--api', api, '--relay-ports', '20000-29999',
       ...listen.flatMap((address) => ['--listen', address]),
       ...relay.flatMap((address) => ['--relay-ip', address]),
       ...flags,
