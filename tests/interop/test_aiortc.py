@@ -18,7 +18,7 @@ MESSAGES = [b"x" * size for size in (1, 1000, 16000, 60000)]
 
 class Echo(unittest.TestCase):
     def test_data_channel_echo_over_two_relays(self):
-        for workers in (1, 2):
+        for workers in (1, 2, 4):
             with self.subTest(workers=workers), Turnwell(workers=workers) as server:
                 asyncio.run(asyncio.wait_for(self.echo(server), WITHIN))
 
