@@ -131,6 +131,8 @@ pub enum Mode {
 pub enum Transport {
     /// Datagrams
     Udp,
+    /// A connection for each client
+    Tcp,
 }
 
 /// How fast to send.

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::args::Transport;
+use super::stream::Stream;
 use crate::net::sys::{MAX_SEGMENTED_BYTES, MAX_SEGMENTS, SendBatch, UdpOptions, UdpSocket, bind_udp, receive_one};
 
 /// The largest datagram, or glued run of them.
@@ -16,6 +17,7 @@ const BUFFER: usize = 4 << 20;
 #[derive(Debug)]
 pub(super) enum Link {
     Udp(UdpSocket),
+    Tcp(Stream),
 }
 
 /// Frames of one size that arrived together.
@@ -39,12 +41,14 @@ impl Link {
                 socket.connect(server)?;
                 Ok(Link::Udp(socket))
             }
+            Transport::Tcp => Stream::open(server).map(Link::Tcp),
         }
     }
 
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Link::Udp(socket) => socket.local_addr(),
+            Link::Tcp(stream) => stream.local_addr(),
         }
     }
 
@@ -53,12 +57,14 @@ impl Link {
     pub(super) fn send(&self, scratch: &mut SendBatch, frame: &[u8], copies: usize) -> io::Result<usize> {
         match self {
             Link::Udp(socket) => send_copies(socket, scratch, [(None, frame)], copies),
+            Link::Tcp(stream) => stream.send(frame, copies),
         }
     }
 
     /// Receives what one call yields; `None` when there is nothing. `buffer` must hold [`LARGEST`] bytes.
     pub(super) fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<Run<'a>>> {
         match self {
+            Link::Tcp(stream) => stream.receive(buffer),
             Link::Udp(socket) => match receive_one(socket, buffer) {
                 Ok(received) => {
                     let run = buffer.get(..received.length).unwrap_or_default();
@@ -77,6 +83,7 @@ impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Link::Udp(socket) => socket.as_fd(),
+            Link::Tcp(stream) => stream.as_fd(),
         }
     }
 }

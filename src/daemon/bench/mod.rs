@@ -19,6 +19,7 @@ mod progress;
 mod report;
 mod runs;
 mod setup;
+mod stream;
 mod transact;
 
 use std::process::ExitCode;

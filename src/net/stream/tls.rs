@@ -104,8 +104,7 @@ impl Session {
             let processed = self.tls.process_new_packets();
             self.collect();
             processed?;
-            loop {
-                let Some(rest) = room.get_mut(opened.length..).filter(|rest| !rest.is_empty()) else { break };
+            while let Some(rest) = room.get_mut(opened.length..).filter(|rest| !rest.is_empty()) {
                 match self.tls.reader().read(rest) {
                     Ok(0) => {
                         opened.ended = true;

@@ -98,6 +98,11 @@ impl TcpListener {
 }
 
 impl TcpStream {
+    /// The address it is bound to.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()?.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))
+    }
+
     /// Takes what has arrived; 0 when the other side has ended its half.
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         (&self.socket).read(buffer)
