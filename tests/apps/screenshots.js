@@ -8,7 +8,7 @@ import { Example } from './lib/example.js';
 import { mediaFlows, openPage } from './lib/observe.js';
 
 const EXAMPLES = fileURLToPath(new URL('../../examples/', import.meta.url));
-const LOOKS = { viewport: { width: 880, height: 620 } };
+const LOOKS = { viewport: { width: 880, height: 640 } };
 
 const click = (page, name) => page.getByRole('button', { name, exact: true }).click();
 

@@ -23,7 +23,7 @@ let connection;
 const handlers = {
   people({ people }) {
     $('login').hidden = true;
-    $('people').hidden = false;
+    $('people').hidden = !$('call').hidden;
     const rows = people.filter(({ name }) => name !== me).map(personRow);
     $('people').querySelector('ul').replaceChildren(...rows);
   },
@@ -79,6 +79,8 @@ socket.onmessage = ({ data }) => {
   });
 };
 
+socket.onopen = () => ($('login').querySelector('button').disabled = false);
+
 socket.onclose = () => {
   close();
   say('The server is gone. Load the page again.');
@@ -130,7 +132,7 @@ async function openMedia() {
   }
   $('local').srcObject = media;
   $('call').hidden = false;
-  $('people').inert = true;
+  $('people').hidden = true;
   return true;
 }
 
@@ -143,7 +145,7 @@ function close() {
   $('local').srcObject = null;
   $('remote').srcObject = null;
   $('call').hidden = true;
-  $('people').inert = false;
+  $('people').hidden = me === undefined || socket.readyState !== WebSocket.OPEN;
 }
 
 function personRow({ name, busy }) {
