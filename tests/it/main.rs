@@ -8,7 +8,7 @@ mod cli;
 mod http;
 mod products;
 mod reload;
-mod streams;
 mod sessions;
+mod streams;
 mod support;
 mod turn_crate;

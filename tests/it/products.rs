@@ -29,9 +29,9 @@ fn user_names_of_every_product_allocate() {
     ] {
         let minted = json!({ "username": name, "password": password("north", &name) });
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let outcome = runtime.expect("a runtime").block_on(async {
-            call(dev.address(), dev.text("realm"), &minted).await.map(drop)
-        });
+        let outcome = runtime
+            .expect("a runtime")
+            .block_on(async { call(dev.address(), dev.text("realm"), &minted).await.map(drop) });
         assert_eq!(outcome, Ok(()), "{product}: {name}");
     }
 }

@@ -81,7 +81,8 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     }
     let config = Config::resolve(&file, &source)?;
     warn(&config);
-    let launch = Launch { config, hangup: Hangup::Stop, wildcard: Wildcard::Loopback, page_key: Some(kit.api_key.clone()) };
+    let launch =
+        Launch { config, hangup: Hangup::Stop, wildcard: Wildcard::Loopback, page_key: Some(kit.api_key.clone()) };
     lifecycle::run(launch, |running| {
         let ready = Ready::new(running, &kit, &file.tls.certificate)?;
         super::print(&if args.json { super::json(&ready)? } else { ready.for_people()? });
