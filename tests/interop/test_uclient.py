@@ -158,3 +158,7 @@ class OneWorker(Uclient, unittest.TestCase):
 
 class TwoWorkers(Uclient, unittest.TestCase):
     workers = 2
+
+
+class FourWorkers(Uclient, unittest.TestCase):
+    workers = 4
