@@ -114,10 +114,9 @@ fn what_cannot_be_had_is_told_beside_what_can() {
     assert_eq!((reply.code(), error(&reply)), (200, Some(vec![1, 0, 4, 40])));
     assert_eq!(relayed(&reply).iter().map(|address| address.ip().to_string()).collect::<Vec<_>>(), [RELAY_V6]);
 
-    for (refusals, failed) in [
-        (vec![OpenError::Unavailable], vec![1, 0, 5, 8]),
-        (vec![OpenError::UserQuota], vec![1, 0, 4, 86]),
-    ] {
+    for (refusals, failed) in
+        [(vec![OpenError::Unavailable], vec![1, 0, 5, 8]), (vec![OpenError::UserQuota], vec![1, 0, 4, 86])]
+    {
         let mut world = World::new();
         world.refusals.extend(refusals);
         let mut client = world.client(1000);
