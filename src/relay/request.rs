@@ -18,6 +18,9 @@ use crate::wire::{
 /// How many unknown attributes a 420 names; more would only make the answer larger.
 const MOST_UNKNOWN: usize = 8;
 
+/// USERNAME has fewer than 509 bytes (RFC 8489 §14.3); a longer one would only be hashed and logged.
+const LONGEST_USERNAME: usize = 508;
+
 /// What this server understands of requests; anything else below 0x8000 is answered with 420 (RFC 8489 §6.3.1).
 const UNDERSTOOD: &[AttributeType] = &[
     AttributeType::USERNAME,
@@ -233,6 +236,9 @@ impl Relay {
         ) else {
             return Err(Reject::malformed());
         };
+        if username.len() > LONGEST_USERNAME {
+            return Err(Reject::malformed());
+        }
         if !self.nonces.verify(now.mono, request.from.client, nonce, live.lifetimes.nonce) {
             return Err(Reject::new(ErrorCode::StaleNonce, Why::StaleNonce));
         }
@@ -254,7 +260,8 @@ impl Relay {
     }
 
     /// Whose key signed the request, and whether the five-tuple's allocation, if any, is his. The key of an
-    /// established allocation is at hand, so its own user costs no derivation.
+    /// established allocation is at hand, so its own user costs no derivation; where it does not match, realm or
+    /// password may have changed since.
     fn identify(
         &self,
         now: Now,
@@ -263,20 +270,17 @@ impl Relay {
         integrity: Attribute<'_>,
         slot: Option<Slot>,
     ) -> Result<(Identity, bool), Reject> {
-        let bytes = request.message.as_bytes();
         let failed = |failure| Reject::new(ErrorCode::Unauthenticated, Why::Auth(failure));
-        let strict = self.live.expiry == Expiry::Strict || request.message.method() == Method::ALLOCATE;
+        let matches = |key: &IntegrityKey| key.verify(request.message.as_bytes(), &integrity);
+        let strict = self.live.expiry == Expiry::Strict;
         let own = slot.and_then(|slot| self.table.get(slot)).filter(|allocation| *allocation.username == *username);
-        let Some(allocation) = own else {
-            let matches = |key: &IntegrityKey| key.verify(bytes, &integrity);
-            let identity = self.live.credentials.authenticate(username, now.unix, strict, matches).map_err(failed)?;
-            return Ok((identity, false));
+        let Some(allocation) = own.filter(|allocation| matches(&allocation.key)) else {
+            let checks_expiry = strict || request.message.method() == Method::ALLOCATE;
+            let identity = self.live.credentials.authenticate(username, now.unix, checks_expiry, matches);
+            return identity.map(|identity| (identity, own.is_some())).map_err(failed);
         };
-        if !allocation.key.verify(bytes, &integrity) {
-            return Err(failed(AuthFailure::BadIntegrity));
-        }
         if let Some(ago) = allocation.credential_expires.and_then(|expires| now.unix.checked_sub(expires))
-            && self.live.expiry == Expiry::Strict
+            && strict
         {
             return Err(failed(AuthFailure::Expired { ago }));
         }

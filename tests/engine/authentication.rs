@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use md5::{Digest, Md5};
 use turnwell::credentials::{AuthFailure, Credentials};
 use turnwell::relay::{Discard, Live, Relay, Why};
 use turnwell::wire::{Algorithm, AttributeType, Class, ErrorCode, IntegrityKey, Method, Writer};
@@ -209,6 +210,44 @@ fn a_username_that_is_no_text_gets_401() {
         nonce(realm(w, c), c).integrity(&c.key, c.algorithm);
     });
     assert_eq!(world.packet(&client.at, &bytes).reply().code(), 401);
+}
+
+#[test]
+fn a_username_of_509_bytes_gets_400_and_stands_in_no_log() {
+    let mut world = World::new();
+    let client = world.client(1000);
+    for (length, code) in [(508, 401), (509, 400), (60_000, 400)] {
+        let mut long = client.as_user(&"x".repeat(length), "pw");
+        let bytes = long.sign(Method::ALLOCATE, udp);
+        assert_eq!(world.packet(&long.at, &bytes).reply().code(), code, "{length}");
+        let logged = world.last_refused().unwrap().username.as_ref().map(|name| name.len());
+        assert_eq!(logged, Some(length).filter(|length| *length < 509));
+    }
+}
+
+/// RFC 8489 §14.6: the tag may be cut to no less than sixteen bytes, in steps of four; the length field says how long
+/// it is.
+#[test]
+fn a_sha256_tag_may_be_short_but_not_too_short() {
+    use hmac::{Hmac, KeyInit, Mac};
+    let mut world = World::new();
+    let mut client = world.client(1000);
+    let key = Md5::digest(format!("alice:{REALM}:pw"));
+    for (length, code) in [(32, 437), (28, 437), (16, 437), (12, 401), (0, 401), (18, 401)] {
+        let mut bytes = raw(&mut client, Method::REFRESH, |w, c| {
+            nonce(realm(username(w, c), c), c);
+        });
+        let padded = length + turnwell::wire::padding(length);
+        let body = u16::try_from(bytes.len() - 20 + 4 + padded).unwrap();
+        bytes[2..4].copy_from_slice(&body.to_be_bytes());
+        let mut mac = <Hmac<sha2::Sha256> as KeyInit>::new_from_slice(&key).unwrap();
+        mac.update(&bytes);
+        let tag = mac.finalize().into_bytes();
+        bytes.extend([0, 0x1c, 0, u8::try_from(length).unwrap()]);
+        bytes.extend(&tag[..length]);
+        bytes.resize(20 + usize::from(body), 0);
+        assert_eq!(world.packet(&client.at, &bytes).reply().code(), code, "{length}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use turnwell::credentials::Credentials;
 use turnwell::relay::{Discard, EndReason, Event, Live, PeerPolicy, Why};
-use turnwell::wire::Method;
+use turnwell::wire::{AttributeType, Method};
 
 use crate::client::{REALM, udp};
 use crate::harness::{OTHER_PEER, Outcome, PEER, World, live, seconds};
@@ -90,6 +90,25 @@ fn taking_away_every_credential_refuses_requests_and_lets_data_flow_to_the_end()
     assert!(matches!(world.send(&client, PEER, b"x"), Outcome::ToPeer { .. }));
     world.advance(seconds(600));
     world.assert_empty();
+}
+
+/// RFC 8656 §5 binds an allocation to its user name, not to realm and password.
+#[test]
+fn a_running_allocation_survives_a_new_realm_and_a_new_password() {
+    let mut world = World::new();
+    let (mut client, _) = world.allocated(1000);
+    let mut renewed = Credentials::new("new.example.org");
+    renewed.add_user("alice", "new");
+    world.set_live(Live::new(Arc::new(renewed)));
+    let reply = world.refresh(&mut client, None);
+    assert_eq!(reply.code(), 401);
+    assert_eq!(world.last_refusal(), Some(Why::WrongRealm));
+    assert_eq!(reply.bytes_of(AttributeType::REALM), Some(b"new.example.org".to_vec()));
+    client.realm = "new.example.org".into();
+    let mut renewed = client.as_user("alice", "new");
+    assert_eq!(world.refresh(&mut renewed, None).code(), 200);
+    assert_eq!(world.permit(&mut renewed, &[PEER]).code(), 200);
+    assert_eq!(world.refresh(&mut client.as_user("alice", "pw"), None).code(), 401, "the old password, the new realm");
 }
 
 #[test]
