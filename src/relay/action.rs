@@ -239,6 +239,18 @@ pub struct Traffic {
     pub received_bytes: u64,
 }
 
+impl Traffic {
+    /// Both together.
+    pub(super) fn plus(self, other: Traffic) -> Traffic {
+        Traffic {
+            sent_packets: self.sent_packets + other.sent_packets,
+            sent_bytes: self.sent_bytes + other.sent_bytes,
+            received_packets: self.received_packets + other.received_packets,
+            received_bytes: self.received_bytes + other.received_bytes,
+        }
+    }
+}
+
 /// Why an allocation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndReason {

@@ -244,9 +244,11 @@ impl Relay {
         }
     }
 
-    /// The traffic of a client's allocation up to now.
+    /// The traffic of a client's allocation up to now; of both, when it has one of each family.
     pub fn traffic(&self, client: &FiveTuple) -> Option<Traffic> {
-        self.table.of_client(client).map(|slot| self.table.traffic(slot))
+        let slot = self.table.of_client(client)?;
+        let twin = self.table.twin(slot).map(|twin| self.table.traffic(twin)).unwrap_or_default();
+        Some(self.table.traffic(slot).plus(twin))
     }
 
     fn counted(&mut self, action: Action) -> Action {

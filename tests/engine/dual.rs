@@ -158,3 +158,67 @@ fn what_excludes_each_other_is_refused() {
     let even = world.ask(&mut client, Method::ALLOCATE, with(AttributeType::EVEN_PORT, &[0]));
     assert!(relayed(&even).iter().all(|address| address.port() % 2 == 0) && relayed(&even).len() == 2);
 }
+
+#[test]
+fn a_channel_number_is_one_peers_across_both_families() {
+    let mut world = World::new();
+    let (mut client, _) = allocated(&mut world);
+    assert_eq!(world.bind(&mut client, 0x4000, PEER_V4).code(), 200);
+    assert_eq!(world.bind(&mut client, 0x4000, PEER_V6).code(), 400);
+    assert_eq!(world.bind(&mut client, 0x4001, PEER_V6).code(), 200);
+    assert_eq!(world.bind(&mut client, 0x4001, PEER_V4).code(), 400);
+    assert_eq!(world.relay.usage().flows, 4);
+}
+
+#[test]
+fn traffic_is_that_of_both_families_and_each_record_tells_its_own() {
+    let mut world = World::new();
+    let (mut client, [v4, _]) = allocated(&mut world);
+    world.permit(&mut client, &[PEER_V4]);
+    world.bind(&mut client, 0x4000, PEER_V6);
+    world.send(&client, PEER_V4, b"four");
+    world.channel(&client, 0x4000, b"sixsix");
+    world.peer_sends(v4, PEER_V4, b"x");
+    let traffic = world.relay.traffic(&client.at).unwrap();
+    assert_eq!((traffic.sent_packets, traffic.sent_bytes, traffic.received_packets), (2, 10, 1));
+    world.events();
+    world.close(&client);
+    let mut sent: Vec<u64> = world.ended().iter().map(|(record, _)| record.traffic.sent_bytes).collect();
+    sent.sort_unstable();
+    assert_eq!(sent, [4, 6]);
+}
+
+#[test]
+fn both_sockets_are_given_back_when_another_request_was_faster() {
+    let mut world = World::new();
+    let mut client = world.client(1000);
+    let [one, two] = [client.sign(Method::ALLOCATE, both), client.sign(Method::ALLOCATE, both)];
+    let (one, two) = (world.pending(&client.at, &one), world.pending(&client.at, &two));
+    assert_eq!(world.fulfil(two).reply().code(), 200);
+    world.events();
+    assert_eq!(world.fulfil(one).reply().code(), 437);
+    let closed = world.events().iter().filter(|event| matches!(event, turnwell::relay::Event::Close(..))).count();
+    assert_eq!((closed, world.relay.usage().ports), (2, 2));
+    world.close(&client);
+    world.assert_empty();
+}
+
+#[test]
+fn the_family_that_is_left_lives_on_when_a_late_host_has_not_ended_the_other() {
+    let mut world = World::new();
+    let (mut client, [v4, v6]) = allocated(&mut world);
+    world.ask(&mut client, Method::REFRESH, |writer| {
+        family(2)(writer);
+        writer.u32(AttributeType::LIFETIME, 3600);
+    });
+    world.advance(seconds(500));
+    world.permit(&mut client, &[PEER_V4, PEER_V6]);
+    world.punctual = false;
+    world.advance(seconds(100));
+    assert_eq!(world.send(&client, PEER_V4, b"x"), Outcome::Discard(turnwell::relay::Discard::NoAllocation));
+    assert_eq!(world.peer_sends(v4, PEER_V4, b"x"), Outcome::Discard(turnwell::relay::Discard::UnknownRelay));
+    let sent = Outcome::ToPeer { relay: v6, peer: addr(PEER_V6), data: b"x".to_vec() };
+    assert_eq!(world.send(&client, PEER_V6, b"x"), sent);
+    assert_eq!(world.permit(&mut client, &[PEER_V4]).code(), 443, "the first request found it out");
+    assert_eq!(world.relay.usage().allocations, 1);
+}
