@@ -67,24 +67,20 @@ impl Relay {
         let Ok(length) = u16::try_from(payload.len()) else {
             return Action::Discard(Discard::TooLong);
         };
-        self.tally.received_packets += 1;
-        self.tally.received_bytes += u64::from(length);
-        match self.table.relay(now, &FlowKey::peer(relay, source), payload.len()) {
+        let action = match self.table.relay(now, &FlowKey::peer(relay, source), payload.len()) {
             Some(FlowKey { local: Local::Client(listener, stream), remote, channel: Some(channel) }) => {
                 let start = out.len();
                 out.extend_from_slice(&channel::header(channel, length));
                 let client = FiveTuple { client: remote, listener, stream };
                 Action::ToClient { client, out: start..out.len(), payload, padding: 0 }
             }
-            Some(_) | None => {
-                let action = self.data_indication(now, relay, source, payload, out);
-                if matches!(action, Action::Discard(_)) {
-                    self.tally.received_packets -= 1;
-                    self.tally.received_bytes -= u64::from(length);
-                }
-                action
-            }
+            Some(_) | None => self.data_indication(now, relay, source, payload, out),
+        };
+        if !matches!(action, Action::Discard(_)) {
+            self.tally.received_packets += 1;
+            self.tally.received_bytes += u64::from(length);
         }
+        action
     }
 
     fn data_indication(
