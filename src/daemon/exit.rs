@@ -7,6 +7,7 @@
 //! | 69 | EX_UNAVAILABLE | a running server cannot be reached, or refuses |
 //! | 70 | EX_SOFTWARE | a worker ended, which is a fault of ours |
 //! | 71 | EX_OSERR | an address is taken, or the system refuses a thread or a socket |
+//! | 73 | EX_CANTCREAT | a file cannot be written |
 //! | 77 | EX_NOPERM | the system does not permit an address |
 //! | 78 | EX_CONFIG | the configuration is wrong, or names an address that this machine has not |
 
@@ -23,6 +24,7 @@ const NO_INPUT: u8 = 66;
 pub(super) const UNAVAILABLE: u8 = 69;
 const SOFTWARE: u8 = 70;
 const OS_ERROR: u8 = 71;
+pub(super) const CANNOT_CREATE: u8 = 73;
 const NO_PERMISSION: u8 = 77;
 pub(super) const CONFIG: u8 = 78;
 

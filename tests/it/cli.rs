@@ -269,3 +269,21 @@ fn dev_for_people() -> (Process, String) {
     assert!(printed.contains("turnutils_uclient"), "{printed}\n{}", process.log());
     (process, printed)
 }
+
+#[test]
+fn the_manual_and_completions_know_every_command() {
+    let page = run(&["man"]);
+    let page = String::from_utf8(page.stdout).expect("UTF-8");
+    assert!(page.contains(".TH turnwell 1") && page.contains("check\\-config"), "{page}");
+    let folder = Folder::with("");
+    assert!(run(&["man", "--out", text(folder.0.path())]).status.success());
+    for name in ["turnwell.1", "turnwell-serve.1", "turnwell-check-config.1"] {
+        assert!(folder.path(name).is_file(), "{name}");
+    }
+    refused(&run(&["man", "--out", "/nonexistent/folder"]), 73, &["cannot write the manual", "--out"]);
+    for shell in ["bash", "zsh", "fish"] {
+        let script = run(&["completions", shell]);
+        assert!(String::from_utf8_lossy(&script.stdout).contains("check-config"), "{shell}");
+    }
+    refused(&run(&["completions", "tcsh"]), 64, &["tcsh", "bash"]);
+}

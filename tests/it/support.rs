@@ -129,7 +129,7 @@ impl Dev {
 }
 
 /// A folder with a configuration, for `turnwell serve`.
-pub(crate) struct Folder(tempfile::TempDir);
+pub(crate) struct Folder(pub(crate) tempfile::TempDir);
 
 impl Folder {
     /// A folder that has this as `turnwell.toml`, readable by its owner only.

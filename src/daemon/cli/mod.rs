@@ -14,6 +14,7 @@ mod check_config;
 mod credentials;
 mod dev;
 mod key;
+mod manual;
 mod serve;
 mod status;
 mod throwaway;
@@ -40,6 +41,8 @@ enum Command {
     Kick(status::KickArgs),
     Drain(status::DrainArgs),
     Bench(bench::BenchArgs),
+    Man(manual::ManArgs),
+    Completions(manual::CompletionsArgs),
 }
 
 /// Runs the command that the arguments of this process name.
@@ -62,6 +65,8 @@ pub fn main() -> ExitCode {
         Command::Kick(args) => status::kick(&args),
         Command::Drain(args) => status::drain(&args),
         Command::Bench(args) => return bench::run(&args),
+        Command::Man(args) => manual::man(&args),
+        Command::Completions(args) => manual::completions(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
