@@ -147,6 +147,43 @@ fn what_does_not_fit_together_is_refused_at_its_line() {
             "relay.external[0].public",
             "different families",
         ),
+        ("[discovery]\nprimary = [\"10.0.0.1:1\"]", 1, "discovery.alternate", "one alternate for each primary"),
+        (
+            "[discovery]\nprimary = [\"10.0.0.1:1\"]\nalternate = [\"10.0.0.1:2\"]",
+            3,
+            "discovery.alternate[0]",
+            "needs a second address",
+        ),
+        (
+            "[discovery]\nprimary = [\"10.0.0.1:1\"]\nalternate = [\"10.0.0.2:1\"]",
+            3,
+            "discovery.alternate[0]",
+            "needs a second port",
+        ),
+        (
+            "[discovery]\nprimary = [\"0.0.0.0:1\"]\nalternate = [\"10.0.0.2:2\"]",
+            2,
+            "discovery.primary[0]",
+            "an address of this machine",
+        ),
+        (
+            "[discovery]\nprimary = [\"10.0.0.1:1\"]\nalternate = [\"[::2]:2\"]",
+            3,
+            "discovery.alternate[0]",
+            "different families",
+        ),
+        (
+            "[discovery]\nprimary = [\"10.0.0.1:0\"]\nalternate = [\"10.0.0.2:2\"]",
+            2,
+            "discovery.primary[0]",
+            "write a port",
+        ),
+        (
+            "[discovery]\nprimary = [\"10.0.0.1:1\", \"10.0.0.3:1\"]\nalternate = [\"10.0.0.2:2\", \"10.0.0.4:2\"]",
+            2,
+            "discovery.primary[1]",
+            "at most one IPv4",
+        ),
         ("[credentials]\nusers = [{ name = \"a\" }]", 2, "credentials.users[0]", "exactly one of"),
         ("[[credentials.users]]\nname = \"a\"\nkey = \"xyz\"", 3, "credentials.users[0].key", "md5sum"),
         ("[credentials]\nsecrets = [\"\"]", 2, "credentials.secrets[0]", "openssl rand"),
@@ -163,6 +200,14 @@ fn what_does_not_fit_together_is_refused_at_its_line() {
         assert_eq!((at, name.as_str()), (Some(line), key), "{text}");
         assert!(text.contains(words) && text.contains("remedy: "), "{text}");
     }
+}
+
+#[test]
+fn discovery_adds_the_listeners_that_are_not_there() {
+    let text = "[listen]\nudp = [\"127.0.0.1:3478\"]\n[discovery]\nprimary = [\"127.0.0.1:3478\"]\nalternate = [\"127.0.0.2:3479\"]\n";
+    let config = Folder::with(text).load().unwrap_or_else(|error| panic!("{error}"));
+    let udp: Vec<String> = config.fixed.net().expect("no wildcard").udp.iter().map(ToString::to_string).collect();
+    assert_eq!(udp, ["127.0.0.1:3478", "127.0.0.1:3479", "127.0.0.2:3478", "127.0.0.2:3479"]);
 }
 
 #[test]

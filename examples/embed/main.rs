@@ -53,7 +53,8 @@ impl Host {
     fn act(&mut self, now: Now, source: SocketAddr, action: Action, packet: &[u8], out: &mut Vec<u8>) {
         // UDP may lose a datagram anywhere, here too.
         let _ = match action {
-            Action::Discard(_) => Ok(0),
+            // There is one listener, so no answer leaves from another.
+            Action::Discard(_) | Action::ReplyFrom { .. } => Ok(0),
             Action::Reply { out: reply } => self.server.send_to(&out[reply], source),
             Action::ToPeer { relay, peer, payload } => self.relays[&relay].send_to(&packet[payload], peer.0),
             Action::ToClient { client, out: head, payload, padding } => {
@@ -92,6 +93,7 @@ fn main() -> std::io::Result<()> {
         relays: Vec::new(),
         ports: PortShare::whole(49_152..=65_535),
         default_family: DefaultFamily::Client,
+        discovery: Vec::new(),
         seed: random(),
         nonce_key: random(),
     };

@@ -143,7 +143,10 @@ pub(super) fn reached_streams(fixed: &Fixed, listening: &[StreamListener], wildc
 }
 
 fn among(configured: &[SocketAddr], listening: &[SocketAddr], wildcard: Wildcard) -> Vec<SocketAddr> {
-    let is_configured = |address: &SocketAddr| configured.iter().any(|other| other.ip() == address.ip());
+    let is_configured = |address: &SocketAddr| {
+        let is_it = |other: &SocketAddr| other.ip() == address.ip() && [0, address.port()].contains(&other.port());
+        configured.iter().any(is_it)
+    };
     let named: Vec<SocketAddr> = listening.iter().copied().filter(is_configured).collect();
     if !named.is_empty() {
         return named;

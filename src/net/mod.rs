@@ -31,7 +31,7 @@ pub use history::{DURATION_BOUNDS, Durations, History, UserUsage};
 pub use quota::Quotas;
 pub use stream::{Certificate, CertificateError, Closing, StreamConfig, StreamKind, StreamLimits, StreamListener, Tls};
 
-use crate::relay::{self, DefaultFamily, Live, PortShare, RelayAddress};
+use crate::relay::{self, DefaultFamily, Discovery, Live, PortShare, RelayAddress};
 use clock::Clock;
 use shared::{Command, Mailbox, Shared};
 use stream::{Census, Listening};
@@ -55,6 +55,8 @@ pub struct Config {
     pub workers: usize,
     /// The family of an allocation whose client does not ask for one.
     pub default_family: DefaultFamily,
+    /// NAT behaviour discovery, between four of the UDP listeners in each family; none: off.
+    pub discovery: Vec<Discovery>,
     /// Bytes the kernel may queue for a listener; 0 leaves its default.
     pub receive_buffer: usize,
     /// Bytes the kernel may queue on the way out of a listener; 0 leaves its default.
@@ -134,6 +136,7 @@ pub fn start(config: Config, live: Arc<Live>) -> Result<Server, StartError> {
                 relays: config.relays.clone(),
                 ports: PortShare { range: config.relay_ports.clone(), index: small(index), of: small(count) },
                 default_family: config.default_family,
+                discovery: config.discovery.clone(),
                 seed: random_seed()?,
                 nonce_key,
             },

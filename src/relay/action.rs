@@ -55,6 +55,15 @@ pub enum Action {
         /// The response.
         out: Range<usize>,
     },
+    /// Send these bytes from another listener, or to another port, than the packet's own (RFC 5780 §6.1).
+    ReplyFrom {
+        /// From here …
+        listener: ListenerId,
+        /// … to there.
+        client: SocketAddr,
+        /// The response.
+        out: Range<usize>,
+    },
     /// Send the payload from a relay socket.
     ToPeer {
         /// From this socket …

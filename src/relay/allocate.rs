@@ -371,6 +371,7 @@ impl Relay {
             lifetime: Some(allocation.granted),
             token: allocation.token,
             mapped: Some(allocation.five_tuple.client),
+            discovery: None,
         }
     }
 

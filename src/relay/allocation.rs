@@ -83,8 +83,12 @@ impl Allocation {
         self.permissions.get(at).filter(|permission| now < permission.expires)
     }
 
-    /// Installs or refreshes a permission.
-    pub(super) fn permit(&mut self, permission: Permission) {
+    /// Installs or refreshes a permission; with `kept` it lasts at least as long as the channels of its address.
+    pub(super) fn permit(&mut self, mut permission: Permission, kept: bool) {
+        if kept {
+            let own = self.channels.iter().filter(|channel| channel.peer.0.ip() == permission.ip);
+            permission.expires = own.map(|channel| channel.expires).fold(permission.expires, Mono::max);
+        }
         match self.permissions.binary_search_by_key(&permission.ip, |other| other.ip) {
             Ok(at) => {
                 if let Some(place) = self.permissions.get_mut(at) {

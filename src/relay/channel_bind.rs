@@ -53,8 +53,8 @@ impl Relay {
         let held = expires.after(lifetimes.channel_hold);
         let channel = Channel { number, peer, wire, expires, held };
         if let Some(allocation) = self.table.get_mut(slot) {
-            allocation.permit(permission);
             allocation.bind(channel);
+            allocation.permit(permission, self.live.channel_keeps_permission);
         }
         self.table.settle(slot);
         Ok(Success::default())

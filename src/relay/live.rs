@@ -24,6 +24,9 @@ pub struct Live {
     pub limits: Limits,
     /// Which channel numbers may be bound.
     pub channel_numbers: ChannelNumbers,
+    /// Whether a bound channel keeps the permission of its peer alive. Without it a channel is silent from the end of
+    /// its permission on, 300 s after the last ChannelBind or CreatePermission (the letter of RFC 8656 §9).
+    pub channel_keeps_permission: bool,
 }
 
 impl Live {
@@ -37,6 +40,7 @@ impl Live {
             software: None,
             limits: Limits::default(),
             channel_numbers: ChannelNumbers::default(),
+            channel_keeps_permission: true,
         }
     }
 }

@@ -12,6 +12,7 @@ mod binding;
 mod channel_bind;
 mod clock;
 mod data;
+mod discovery;
 mod dual;
 mod expiry;
 pub mod flow;
@@ -39,6 +40,7 @@ pub use action::{
 };
 pub use allocate::{OpenError, Opened, PendingAllocation, Want};
 pub use clock::{Mono, Now};
+pub use discovery::Discovery;
 pub use live::{ChannelNumbers, Expiry, Lifetimes, Limits, Live};
 pub use peers::PeerPolicy;
 pub use ports::PortShare;
@@ -60,6 +62,8 @@ pub struct Config {
     pub ports: PortShare,
     /// The family of an allocation whose client does not ask for one.
     pub default_family: DefaultFamily,
+    /// NAT behaviour discovery, for each family at most once; none: off.
+    pub discovery: Vec<Discovery>,
     /// Seeds ports, tokens and tables: 32 unpredictable bytes, another set for each engine.
     pub seed: [u8; 32],
     /// Keys the nonces: 32 unpredictable bytes; engines with the same key and clock accept each other's nonces.
@@ -90,6 +94,7 @@ pub struct Relay {
     live: Arc<Live>,
     revoked: Arc<Revocations>,
     own: permission::OwnAddresses,
+    corners: discovery::Corners,
     default_family: DefaultFamily,
     ports: ports::Ports,
     nonces: nonce::Nonces,
@@ -121,6 +126,7 @@ impl Relay {
         Relay {
             live,
             revoked: Arc::default(),
+            corners: discovery::Corners::new(&config.discovery, &config.listeners),
             own: permission::OwnAddresses { relays, ports, listeners: config.listeners },
             default_family: config.default_family,
             ports: ports::Ports::new(config.ports),
@@ -275,7 +281,7 @@ impl Relay {
             (Class::Indication, Method::BINDING) => Action::Discard(Discard::KeepAlive),
             (Class::Indication, _) => Action::Discard(Discard::BadIndication),
             (Class::Success | Class::Error, _) => Action::Discard(Discard::Response),
-            (Class::Request, method) => match Request::new(message, from) {
+            (Class::Request, method) => match Request::new(message, from, self.corners.understood(method, from)) {
                 Ok(request) if method == Method::BINDING => self.binding(now, &request, out),
                 Ok(request) => self.turn_request(now, &request, out),
                 Err(reason) => Action::Discard(reason),

@@ -43,9 +43,10 @@ impl Relay {
             }
         }
         // (3) All or none.
+        let kept = self.live.channel_keeps_permission;
         for (slot, permission) in permissions {
             if let Some(allocation) = self.table.get_mut(slot) {
-                allocation.permit(permission);
+                allocation.permit(permission, kept);
             }
         }
         slots.into_iter().flatten().for_each(|slot| self.table.settle(slot));
@@ -75,6 +76,13 @@ impl OwnAddresses {
 
     fn is_listener(&self, address: SocketAddr) -> bool {
         self.listeners.iter().any(|listener| listener.port() == address.port()) && self.is_own(address.ip())
+    }
+
+    /// How clients know a listener.
+    pub(super) fn listener(&self, listener: super::ListenerId) -> Option<SocketAddr> {
+        let local = *self.listeners.get(usize::from(listener.0))?;
+        let external = self.relays.iter().find(|relay| relay.local == local.ip()).and_then(|relay| relay.external);
+        Some(SocketAddr::new(external.unwrap_or(local.ip()), local.port()))
     }
 
     /// Whether this is, or may become, the relayed transport address of one of our clients.

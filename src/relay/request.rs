@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use super::Relay;
 use super::action::{Action, Discard, Event, FiveTuple, Refusal, ReservationToken, Why};
 use super::clock::Now;
+use super::discovery::Told;
 use super::live::Expiry;
 use super::table::Slot;
 use crate::credentials::{AuthFailure, Identity};
@@ -47,6 +48,8 @@ pub(super) struct Request<'a> {
     integrity: Option<Attribute<'a>>,
     /// Attributes from here on are not protected and not looked at.
     end: usize,
+    /// What is understood beyond [`UNDERSTOOD`].
+    also_understood: &'static [AttributeType],
     has_fingerprint: bool,
     malformed: bool,
     unknown: [AttributeType; MOST_UNKNOWN],
@@ -95,6 +98,7 @@ pub(super) struct Success {
     pub(super) lifetime: Option<u32>,
     pub(super) token: Option<ReservationToken>,
     pub(super) mapped: Option<SocketAddr>,
+    pub(super) discovery: Option<Told>,
 }
 
 /// An answer before its content is known: whom it goes to, and what it is signed with.
@@ -123,12 +127,17 @@ impl Answer<'_> {
 impl<'a> Request<'a> {
     /// Walks the attributes. Whatever follows the integrity attribute is ignored but for FINGERPRINT and, after the
     /// SHA-1 one, the SHA-256 one (RFC 8489 §14.5, §14.6).
-    pub(super) fn new(message: Message<'a>, from: &'a FiveTuple) -> Result<Request<'a>, Discard> {
+    pub(super) fn new(
+        message: Message<'a>,
+        from: &'a FiveTuple,
+        also_understood: &'static [AttributeType],
+    ) -> Result<Request<'a>, Discard> {
         let mut request = Request {
             message,
             from,
             integrity: None,
             end: message.as_bytes().len(),
+            also_understood,
             has_fingerprint: false,
             malformed: false,
             unknown: [AttributeType(0); MOST_UNKNOWN],
@@ -167,6 +176,7 @@ impl<'a> Request<'a> {
     fn note(&mut self, kind: AttributeType) {
         if kind.is_comprehension_required()
             && !UNDERSTOOD.contains(&kind)
+            && !self.also_understood.contains(&kind)
             && let Some(place) = self.unknown.get_mut(self.unknown_count)
         {
             *place = kind;
@@ -322,6 +332,9 @@ impl Relay {
         }
         if let Some(mapped) = success.mapped {
             writer.xor_address(AttributeType::XOR_MAPPED_ADDRESS, mapped);
+        }
+        if let Some(told) = success.discovery {
+            told.write(&mut writer);
         }
         self.tally.response(answer.method, None);
         self.finish(answer, writer)

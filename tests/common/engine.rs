@@ -33,6 +33,7 @@ pub(crate) fn config(first_port: u16) -> Config {
         relays: vec![RelayAddress { local: "198.51.100.7".parse().expect("an address"), external: None }],
         ports: PortShare::whole(first_port..=65_535),
         default_family: DefaultFamily::Client,
+        discovery: Vec::new(),
         seed: [1; 32],
         nonce_key: [2; 32],
     }

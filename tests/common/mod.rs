@@ -43,6 +43,7 @@ pub(crate) fn net_config(listen: &str, workers: usize) -> net::Config {
         relay_ports: 20_000..=29_999,
         workers,
         default_family: DefaultFamily::Client,
+        discovery: Vec::new(),
         receive_buffer: 0,
         send_buffer: 0,
         quotas: Quotas::default(),

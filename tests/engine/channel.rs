@@ -131,9 +131,57 @@ fn more_channels_than_the_limit_get_508() {
     assert_eq!(world.bind(&mut client, 0x4001, "1.1.1.1:2").code(), 200, "refreshing needs no room");
 }
 
+/// Bound at 0 and 500; unbound at 1100. Other ports of the peer may speak for as long.
+#[test]
+fn the_channel_keeps_its_permission_alive() {
+    let mut world = World::new();
+    let (mut client, relay) = world.allocated(1000);
+    world.refresh(&mut client, Some(3600));
+    world.bind(&mut client, 0x4000, PEER);
+    for passed in [500, 599] {
+        world.advance(seconds(passed));
+        assert!(up(&mut world, &client, 0x4000));
+        assert!(matches!(world.peer_sends(relay, PEER, b"x"), Outcome::ToClient { .. }));
+        assert!(matches!(world.peer_sends(relay, "9.9.9.9:1", b"x"), Outcome::ToClient { .. }));
+        if passed == 500 {
+            world.bind(&mut client, 0x4000, PEER);
+        }
+    }
+    world.advance(seconds(1));
+    assert!(!up(&mut world, &client, 0x4000));
+    assert_eq!(world.peer_sends(relay, PEER, b"x"), Outcome::Discard(Discard::NoPermission));
+}
+
+#[test]
+fn a_create_permission_shortens_no_permission_that_a_channel_keeps() {
+    let mut world = World::new();
+    let (mut client, relay) = world.allocated(1000);
+    world.bind(&mut client, 0x4000, PEER);
+    world.advance(seconds(10));
+    world.permit(&mut client, &[PEER]);
+    world.advance(seconds(580));
+    assert!(up(&mut world, &client, 0x4000));
+    assert!(matches!(world.peer_sends(relay, PEER, b"x"), Outcome::ToClient { .. }));
+}
+
+#[test]
+fn a_held_channel_keeps_no_permission() {
+    let mut world = World::new();
+    let (mut client, relay) = world.allocated(1000);
+    world.refresh(&mut client, Some(3600));
+    world.bind(&mut client, 0x4000, PEER);
+    world.advance(seconds(700));
+    assert_eq!(world.peer_sends(relay, PEER, b"x"), Outcome::Discard(Discard::NoPermission));
+    world.permit(&mut client, &[PEER]);
+    world.advance(seconds(299));
+    assert!(matches!(world.peer_sends(relay, PEER, b"x"), Outcome::ToClient { .. }));
+    world.advance(seconds(1));
+    assert_eq!(world.peer_sends(relay, PEER, b"x"), Outcome::Discard(Discard::NoPermission));
+}
+
 #[test]
 fn the_channel_stops_with_its_permission_and_goes_on_when_that_is_renewed() {
-    let mut world = World::new();
+    let mut world = World::strict();
     let (mut client, relay) = world.allocated(1000);
     world.bind(&mut client, 0x4000, PEER);
     world.advance(seconds(300));

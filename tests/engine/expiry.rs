@@ -44,7 +44,7 @@ fn everything_of_an_allocation_goes_with_it() {
 
 #[test]
 fn poll_timeout_is_the_first_thing_that_ends() {
-    let mut world = World::new();
+    let mut world = World::strict();
     let (mut client, _) = world.allocated(1000);
     let start = world.now.mono;
     let next = |world: &World| world.relay.poll_timeout().unwrap().since(start).as_secs();

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use turnwell::credentials::{Credentials, Secret};
 use turnwell::relay::{
-    Action, Config, DefaultFamily, Discard, EndReason, Event, FiveTuple, Live, Mono, Now, OpenError, Opened, PeerAddr,
-    PendingAllocation, PortShare, Record, Refusal, Relay, RelayAddress, RelayId, ReservationToken, Usage, Want, Why,
+    Action, Config, DefaultFamily, Discard, EndReason, Event, FiveTuple, ListenerId, Live, Mono, Now, OpenError,
+    Opened, PeerAddr, PendingAllocation, PortShare, Record, Refusal, Relay, RelayAddress, RelayId, ReservationToken,
+    Usage, Want, Why,
 };
 use turnwell::wire::{AttributeType, Method, Writer};
 
@@ -37,6 +38,7 @@ pub(crate) fn seconds(count: u64) -> Duration {
 pub(crate) enum Outcome {
     Discard(Discard),
     Reply(Reply),
+    ReplyFrom { listener: ListenerId, client: SocketAddr, reply: Reply },
     ToPeer { relay: RelayId, peer: SocketAddr, data: Vec<u8> },
     ToClient { client: FiveTuple, received: Received },
 }
@@ -59,6 +61,7 @@ pub(crate) fn config() -> Config {
             .to_vec(),
         ports: PortShare::whole(50_000..=50_099),
         default_family: DefaultFamily::Client,
+        discovery: Vec::new(),
         seed: [1; 32],
         nonce_key: [2; 32],
     }
@@ -96,6 +99,11 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new() -> World {
         World::with(config(), live())
+    }
+
+    /// Channels keep no permission alive: the letter of RFC 8656 §9.
+    pub(crate) fn strict() -> World {
+        World::with(config(), Live { channel_keeps_permission: false, ..live() })
     }
 
     pub(crate) fn with(config: Config, live: Live) -> World {
@@ -348,6 +356,9 @@ fn owned(action: Action, packet: &[u8], out: &[u8]) -> Outcome {
     match action {
         Action::Discard(reason) => Outcome::Discard(reason),
         Action::Reply { out: range } => Outcome::Reply(Reply { bytes: out[range].to_vec() }),
+        Action::ReplyFrom { listener, client, out: range } => {
+            Outcome::ReplyFrom { listener, client, reply: Reply { bytes: out[range].to_vec() } }
+        }
         Action::ToPeer { relay, peer, payload } => {
             Outcome::ToPeer { relay, peer: peer.0, data: packet[payload].to_vec() }
         }

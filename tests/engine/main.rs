@@ -7,6 +7,7 @@ mod channel;
 mod client;
 mod credentials;
 mod data;
+mod discovery;
 mod dual;
 mod errors;
 mod events;

@@ -274,9 +274,9 @@ impl Naive {
         {
             return Err(508);
         }
-        install(mine, peer.ip(), now);
         mine.channels.retain(|channel| channel.number != number);
         mine.channels.push(Channel { number, peer, expires: now + 600 * SECOND });
+        install(mine, peer.ip(), now);
         Ok(())
     }
 
@@ -335,9 +335,13 @@ impl Naive {
     }
 }
 
+/// A permission lasts as long as the channels of its address.
 fn install(allocation: &mut Allocation, ip: IpAddr, now: Time) {
+    let of_channels =
+        allocation.channels.iter().filter(|channel| channel.peer.ip() == ip).map(|channel| channel.expires);
+    let expires = of_channels.fold(now + 300 * SECOND, Time::max);
     allocation.permissions.retain(|permission| permission.ip != ip);
-    allocation.permissions.push(Permission { ip, expires: now + 300 * SECOND });
+    allocation.permissions.push(Permission { ip, expires });
 }
 
 fn has_permission(allocation: &Allocation, ip: IpAddr) -> bool {

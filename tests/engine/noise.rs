@@ -171,6 +171,7 @@ fn a_million_bad_datagrams_change_nothing() {
                 replied += 1;
             }
             Action::ToPeer { .. } | Action::ToClient { .. } => relayed += 1,
+            Action::ReplyFrom { .. } => panic!("there is no other listener"),
             Action::Open(pending) => panic!("nobody may open anything: {pending:?}"),
         }
         while world.relay.poll_event().is_some() {}

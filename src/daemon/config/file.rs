@@ -24,6 +24,8 @@ pub struct File {
     pub tls: Tls,
     /// The addresses and ports that are relayed.
     pub relay: Relay,
+    /// NAT behaviour discovery.
+    pub discovery: Discovery,
     /// Who may use TURN.
     pub credentials: Credentials,
     /// How long things live without being refreshed.
@@ -145,6 +147,8 @@ pub struct Relay {
     pub default_family: DefaultFamily,
     /// Which channel numbers clients may bind.
     pub channel_numbers: ChannelNumbers,
+    /// Whether a bound channel keeps the permission of its peer alive.
+    pub channel_keeps_permission: bool,
     /// Behind NAT: under which public address each relay address is reached.
     pub external: Vec<External>,
 }
@@ -156,6 +160,7 @@ impl Default for Relay {
             ports: PortRange::DYNAMIC,
             default_family: DefaultFamily::Client,
             channel_numbers: ChannelNumbers::Rfc8656,
+            channel_keeps_permission: true,
             external: Vec::new(),
         }
     }
@@ -189,6 +194,16 @@ pub struct External {
     pub local: Address,
     /// The address that the rest of the world sees.
     pub public: Address,
+}
+
+/// `[discovery]`: NAT behaviour discovery (RFC 5780), which needs two addresses of a family; off without them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Discovery {
+    /// The first address with the first port; one entry per family.
+    pub primary: Vec<Endpoint>,
+    /// The second address with the second port, in the same order.
+    pub alternate: Vec<Endpoint>,
 }
 
 /// `[credentials]`: who may use TURN. Without a secret and without a user, nobody may: the server answers STUN only.

@@ -18,12 +18,13 @@ pub use source::Source;
 use crate::net::{self, Certificate, Quotas, StreamConfig, StreamLimits, StreamListener};
 use ipnet::IpNet;
 
-use crate::relay::{self, DefaultFamily, Expiry, RelayAddress};
+use crate::relay::{self, DefaultFamily, Discovery, Expiry, RelayAddress};
 use problem::{Fault, Faults};
 use secret::Places;
 
 mod api;
 mod api_key;
+mod discovery;
 pub mod file;
 mod problem;
 mod resolve;
@@ -66,6 +67,8 @@ pub struct Fixed {
     pub relay_ports: RangeInclusive<u16>,
     /// Family of an allocation whose client asked for none.
     pub default_family: DefaultFamily,
+    /// The addresses of NAT behaviour discovery; none: off.
+    pub discovery: Vec<Discovery>,
     /// How many allocations there may be at a time.
     pub quotas: Quotas,
     /// Where the HTTP API listens.
@@ -154,6 +157,7 @@ impl Fixed {
         let workers = faults.keep(file.server.workers());
         let relay_ports = faults.keep(file.relay.ports(workers.unwrap_or_default()));
         let relays = faults.keep(file.relay.relays());
+        let discovery = faults.keep(file.discovery.families());
         let api = faults.keep(file.api.listeners());
         let api_socket = faults.keep(file.api.socket());
         let (receive_buffer, send_buffer) = file.listen.buffers();
@@ -168,6 +172,7 @@ impl Fixed {
             relays: relays?,
             relay_ports: relay_ports?,
             default_family: file.relay.default_family.into(),
+            discovery: discovery?,
             quotas: file.limits.quotas(),
             api: api?,
             api_socket: api_socket?,
@@ -182,6 +187,7 @@ impl Fixed {
         for listener in &self.udp {
             udp.extend(net::expand_wildcard(*listener)?);
         }
+        udp.extend(discovery::missing(&self.discovery, &udp));
         let mut streams = Vec::new();
         for listener in &self.streams {
             let addresses = net::expand_wildcard(listener.addr)?;
@@ -196,6 +202,7 @@ impl Fixed {
             relay_ports: self.relay_ports.clone(),
             workers: self.workers,
             default_family: self.default_family,
+            discovery: self.discovery.clone(),
             receive_buffer: self.receive_buffer,
             send_buffer: self.send_buffer,
             quotas: self.quotas,
@@ -222,6 +229,7 @@ impl Live {
             software: None,
             limits: limits?,
             channel_numbers: file.relay.channel_numbers.into(),
+            channel_keeps_permission: file.relay.channel_keeps_permission,
         };
         Some(Live { relay: Arc::new(relay), certificate: certificate?, mint: mint?, log_level: file.log.level })
     }

@@ -349,6 +349,10 @@ impl Core<'_> {
                 let target = Target::Client(from.listener, from.client);
                 self.outbox.push(target, out, Body::None, 0, &mut RunHint::default());
             }
+            Action::ReplyFrom { listener, client, out } => {
+                let target = Target::Client(listener, client);
+                self.outbox.push(target, out, Body::None, 0, &mut RunHint::default());
+            }
             Action::ToPeer { relay: id, peer, payload } => {
                 let Some(relay) = self.relays.get_mut(id) else { return };
                 let body = Body::Slot(slot, offset + payload.start..offset + payload.end);
@@ -376,7 +380,11 @@ impl Core<'_> {
                 self.outbox.push(target, out, body, padding, &mut relay.to_client);
             }
             // A peer's packet is delivered or discarded, nothing else.
-            Action::Discard(_) | Action::Reply { .. } | Action::ToPeer { .. } | Action::Open(_) => {}
+            Action::Discard(_)
+            | Action::Reply { .. }
+            | Action::ReplyFrom { .. }
+            | Action::ToPeer { .. }
+            | Action::Open(_) => {}
         }
     }
 

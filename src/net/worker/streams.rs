@@ -89,7 +89,8 @@ impl Core<'_> {
     fn act_for_stream(&mut self, now: Now, from: &FiveTuple, action: Action, offset: usize, message: &[u8]) {
         let Some(action) = self.divert(now.mono, action, message) else { return };
         match action {
-            Action::Discard(_) => {}
+            // A connection is answered on itself alone.
+            Action::Discard(_) | Action::ReplyFrom { .. } => {}
             Action::Reply { out } => {
                 if let (Some(id), Some(bytes)) = (from.stream, self.outbox.bytes.get(out)) {
                     self.streams.reply(id, bytes, &mut self.counters);
