@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use turnwell::daemon::config::{Config, ConfigError, File, Problem};
+use turnwell::daemon::config::{Config, ConfigError, File, Fixed, Problem};
 
 fn shipped(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name)
@@ -66,6 +66,43 @@ fn the_reference_has_every_key() {
         table.iter().flat_map(of_section).collect()
     };
     assert_eq!(keys(&reference), keys(&known));
+}
+
+/// The keys of the reference by what it says of them: `(reload)` or `(restart)`, in the comment above or before.
+fn marked(mark: &str) -> Vec<String> {
+    let text = fs::read_to_string(shipped("reference.toml")).expect("the reference");
+    let (mut keys, mut section, mut comment, mut current) = (Vec::new(), "", String::new(), String::new());
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            section = name;
+        } else if line.starts_with('#') {
+            comment.push_str(line);
+            for mark in ["(reload)", "(restart)"] {
+                if comment.ends_with(mark) {
+                    current = mark.to_owned();
+                }
+            }
+        } else {
+            comment.clear();
+            if let Some((key, _)) = line.split_once(" = ").filter(|_| current == mark) {
+                keys.push(format!("{section}.{key}"));
+            }
+        }
+    }
+    keys
+}
+
+#[test]
+fn the_reference_says_of_each_key_whether_a_reload_is_enough() {
+    let (reload, restart) = (marked("(reload)"), marked("(restart)"));
+    let fixed: Vec<&str> = Fixed::KEYS.into_iter().chain(["api.insecure-http"]).collect();
+    for key in &restart {
+        assert!(fixed.contains(&key.as_str()), "{key} is live, and the reference says (restart)");
+    }
+    for key in fixed {
+        assert!(restart.iter().any(|other| other == key), "{key} needs a restart, and the reference says otherwise");
+    }
+    assert!(reload.len() > 20, "{reload:?}");
 }
 
 #[test]

@@ -41,6 +41,11 @@ impl Failure {
         Failure { code, text: format!("{what}\n  remedy: {remedy}") }
     }
 
+    /// A configuration that is wrong; the text has its remedies.
+    pub(super) fn config(text: String) -> Failure {
+        Failure { code: CONFIG, text }
+    }
+
     /// A failure of ours.
     pub(super) fn internal(what: impl fmt::Display) -> Failure {
         Failure::new(SOFTWARE, what, "start it again, and please report this with the log")

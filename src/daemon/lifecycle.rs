@@ -1,7 +1,7 @@
 //! From a configuration to a running server and back: workers, API, readiness, signals, end.
 //!
-//! SIGTERM and SIGINT end the server. SIGHUP reads the configuration again and replaces what is [`config::Live`]; an
-//! error keeps everything as it was.
+//! SIGTERM drains: new allocations are refused, running calls go on until they end or `server.drain-timeout` has passed;
+//! a second SIGTERM, or SIGINT, ends the server at once. SIGUSR1 drains without an end. SIGHUP reloads, see `reload`.
 
 use std::fs;
 use std::io;
@@ -12,35 +12,39 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sd_notify::NotifyState;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{error, info, warn};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Interval, interval};
+use tracing::{info, warn};
 
-use super::config::{self, Config, Fixed};
+use super::config::{self, Config, Fixed, Reading};
 use super::exit::Failure;
 use super::http::{self, Api, Facts, Listener, Minting};
 use super::ice::{self, Uris, Wildcard};
 use super::log::Log;
+use super::reload::{Place, Reload, Request};
 use super::revoked::Revoked;
+use super::systemd::{self, NotifyState, Watchdog};
 use super::unix_now;
 use crate::net::{self, Server, StreamListener, Tls};
 
-/// How often the workers are looked at.
+/// How often the workers and the watched files are looked at.
 const CHECK: Duration = Duration::from_secs(1);
-
-/// What SIGHUP means.
-pub(super) enum Hangup {
-    /// Read this file again.
-    Reload(PathBuf),
-    /// The terminal is gone: end.
-    Stop,
-}
+/// How often a server that ends looks whether calls are left.
+const LEAVING_CHECK: Duration = Duration::from_millis(100);
+/// What systemd is asked for again and again while calls are left.
+const MORE_TIME: Duration = Duration::from_secs(10);
+/// Reloads that wait for their turn.
+const MOST_REQUESTS: usize = 8;
 
 /// What to start, and how it is used.
 pub(super) struct Launch {
     pub(super) config: Config,
-    pub(super) hangup: Hangup,
+    /// What `config` was resolved from.
+    pub(super) reading: Reading,
+    /// The file that a reload reads again; none: there is nothing to reload, and SIGHUP means that the terminal is gone.
+    pub(super) path: Option<PathBuf>,
     pub(super) wildcard: Wildcard,
     /// The key that the page at `/` uses without asking, on this machine.
     pub(super) page_key: Option<String>,
@@ -81,21 +85,21 @@ async fn control(
     for note in launch.config.notes() {
         warn!("{note}");
     }
-    let Config { fixed, live } = launch.config;
-    let mut net = fixed.net().map_err(|error| Failure::system("cannot list the machine's addresses", &error))?;
-    let tls = live.certificate.as_ref().map(Tls::new).transpose().map_err(Failure::internal)?;
-    net.stream_config.tls = tls.clone();
-    let server = net::start(net, live.relay.clone())?;
-    let reached = ice::reached(&fixed, server.listening(), launch.wildcard);
-    let streams = ice::reached_streams(&fixed, server.streams(), launch.wildcard);
-    let host = live.mint.public_host.as_deref();
-    let uris = Uris::new(&fixed, &reached, host).and_streams(&fixed, &streams, host);
+    let Config { fixed, live, .. } = &launch.config;
+    let (server, tls) = start(&launch.config)?;
+    let place = Place {
+        reached: ice::reached(fixed, server.listening(), launch.wildcard),
+        streams: ice::reached_streams(fixed, server.streams(), launch.wildcard),
+        tls,
+    };
+    let uris = place.uris(fixed, live);
     let revoked =
-        Revoked::load(fixed.state_dir.as_deref(), unix_now()).map_err(|error| Failure::state(&fixed, &error))?;
+        Revoked::load(fixed.state_dir.as_deref(), unix_now()).map_err(|error| Failure::state(fixed, &error))?;
     server.control().set_revoked(&revoked.set());
-    let ports = ports(&fixed, server.listening());
-    let facts = Facts { ports, started: unix_now(), page_key: launch.page_key };
-    let api = Arc::new(Api::new(Minting::new(&live, uris.clone()), server.control(), revoked, facts));
+    let (reloads, requests) = mpsc::channel(MOST_REQUESTS);
+    let ports = ports(fixed, server.listening());
+    let facts = Facts { ports, started: unix_now(), page_key: launch.page_key, reloads };
+    let api = Arc::new(Api::new(Minting::new(live, uris.clone()), server.control(), revoked, facts));
     let (mut listeners, addresses) = bind(&fixed.api).await?;
     listeners.extend(fixed.api_socket.as_deref().map(bind_socket).transpose()?);
     let http = http::Service::start(listeners, api.clone());
@@ -103,25 +107,35 @@ async fn control(
         listening: server.listening(),
         streams: server.streams(),
         api: &addresses,
-        reached: &reached,
+        reached: &place.reached,
         uris: &uris,
-        live: &live,
+        live,
     };
     info!(udp = ?running.listening, streams = ?running.streams, api = ?running.api, workers = fixed.workers, "ready");
-    notify(&[NotifyState::Ready, NotifyState::Status("relaying")]);
+    systemd::notify(&[NotifyState::Ready, NotifyState::Status("relaying")]);
     let announced = announce(&running);
 
-    let reload = Reload { fixed, reached: reached.clone(), streams, tls, hangup: launch.hangup, log };
+    let reload = Reload::new(launch.path, launch.reading, launch.config, place, log);
     let result = match announced {
-        Ok(()) => wait(signals, &server, &api, &reload).await,
+        Ok(()) => Keeper { server: &server, api: &api, reload, leaving: None }.wait(signals, requests).await,
         Err(failure) => Err(failure),
     };
-    notify(&[NotifyState::Stopping]);
+    systemd::notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
     api.set_stopping();
     server.stop();
     http.stop().await;
     info!("stopped");
     result
+}
+
+/// Starts the workers.
+fn start(config: &Config) -> Result<(Server, Option<Tls>), Failure> {
+    let Config { fixed, live, .. } = config;
+    let mut net = fixed.net().map_err(|error| Failure::system("cannot list the machine's addresses", &error))?;
+    let tls = live.certificate.as_ref().map(Tls::new).transpose().map_err(Failure::internal)?;
+    net.stream_config.tls = tls.clone();
+    net.quotas = live.quotas;
+    Ok((net::start(net, live.relay.clone())?, tls))
 }
 
 /// How many relay ports there are on all addresses.
@@ -162,6 +176,7 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    user: Signal,
 }
 
 impl Signals {
@@ -170,77 +185,103 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            user: signal(SignalKind::user_defined1())?,
         })
     }
 }
 
-/// Returns when the server shall end.
-async fn wait(mut signals: Signals, server: &Server, api: &Api, reload: &Reload) -> Result<(), Failure> {
-    let mut check = tokio::time::interval(CHECK);
-    loop {
-        tokio::select! {
-            _ = signals.terminate.recv() => return Ok(()),
-            _ = signals.interrupt.recv() => return Ok(()),
-            _ = signals.hangup.recv() => match &reload.hangup {
-                Hangup::Reload(path) => reload.from(path, server, api),
-                Hangup::Stop => return Ok(()),
-            },
-            _ = check.tick() => if !server.is_running() {
-                return Err(Failure::internal("a worker ended unexpectedly"));
-            },
-        }
-    }
+/// Looks after a running server until it shall end.
+struct Keeper<'a> {
+    server: &'a Server,
+    api: &'a Api,
+    reload: Reload,
+    /// When calls that are left are cut off, once the server has been told to end.
+    leaving: Option<Instant>,
 }
 
-/// What a reload needs beside the file.
-struct Reload {
-    fixed: Fixed,
-    reached: Vec<SocketAddr>,
-    streams: Vec<StreamListener>,
-    tls: Option<Tls>,
-    hangup: Hangup,
-    log: Log,
-}
-
-impl Reload {
-    fn from(&self, path: &Path, server: &Server, api: &Api) {
-        if let Ok(now) = NotifyState::monotonic_usec_now() {
-            notify(&[NotifyState::Reloading, now]);
-        }
-        match Config::load(path) {
-            Ok(config) => {
-                self.apply(config, server, api);
-                notify(&[NotifyState::Ready, NotifyState::Status("relaying, configuration reloaded")]);
-            }
-            Err(problems) => {
-                error!(%problems, "the configuration is not reloaded, the old one stays");
-                notify(&[NotifyState::Ready, NotifyState::Status("relaying, last reload failed, see the log")]);
+impl Keeper<'_> {
+    /// Returns when the server shall end.
+    async fn wait(mut self, mut signals: Signals, mut requests: mpsc::Receiver<Request>) -> Result<(), Failure> {
+        let (mut check, mut leaving_check) = (interval(CHECK), interval(LEAVING_CHECK));
+        let mut watchdog = Watchdog::from_environment();
+        let mut beat = watchdog.every.map(interval);
+        loop {
+            tokio::select! {
+                _ = signals.terminate.recv() => if self.is_told_to_end(&mut leaving_check) {
+                    return Ok(());
+                },
+                _ = signals.interrupt.recv() => return Ok(()),
+                _ = signals.hangup.recv() => if self.reload.has_file() {
+                    // the log tells what came of it
+                    let _ = self.reload.all(self.server, self.api);
+                } else {
+                    return Ok(());
+                },
+                _ = signals.user.recv() => self.drain(),
+                Some(request) = requests.recv() => {
+                    // whoever asked may have gone away
+                    let _ = request.send(self.reload.all(self.server, self.api));
+                }
+                () = tick(&mut beat) => watchdog.beat(&self.server.control()),
+                _ = leaving_check.tick(), if self.leaving.is_some() => if self.is_empty_or_late() {
+                    return Ok(());
+                },
+                _ = check.tick() => self.check()?,
             }
         }
     }
 
-    fn apply(&self, config: Config, server: &Server, api: &Api) {
-        if config.fixed != self.fixed {
-            warn!(
-                "some of what changed needs a restart and is not applied: \
-                listeners, relay addresses and ports, workers, quotas, log format"
-            );
+    fn check(&mut self) -> Result<(), Failure> {
+        if !self.server.is_running() {
+            return Err(Failure::internal("a worker ended unexpectedly"));
         }
-        let host = config.live.mint.public_host.as_deref();
-        let uris = Uris::new(&self.fixed, &self.reached, host).and_streams(&self.fixed, &self.streams, host);
-        if let (Some(tls), Some(certificate)) = (&self.tls, &config.live.certificate) {
-            tls.set_certificate(certificate);
+        match self.leaving {
+            None => self.reload.changed_files(self.server, self.api),
+            Some(until) => {
+                let left = self.server.counters().usage.allocations;
+                let seconds = until.saturating_duration_since(Instant::now()).as_secs();
+                let more = NotifyState::ExtendTimeoutUsec(u32::try_from(MORE_TIME.as_micros()).unwrap_or(u32::MAX));
+                systemd::notify(&[more, NotifyState::Status(&format!("draining: {left} allocations, {seconds} s"))]);
+            }
         }
-        server.set_live(&config.live.relay);
-        api.set(Minting::new(&config.live, uris));
-        self.log.set_level(config.live.log_level);
-        info!("configuration reloaded");
+        Ok(())
+    }
+
+    /// SIGTERM: `true` when the server shall end now.
+    fn is_told_to_end(&mut self, leaving_check: &mut Interval) -> bool {
+        let timeout = self.reload.drain_timeout();
+        if self.leaving.is_some() || timeout.is_zero() {
+            return true;
+        }
+        systemd::notify(&[NotifyState::Stopping]);
+        self.api.drain();
+        info!(seconds = timeout.as_secs(), "ending as soon as no allocation is left; a second SIGTERM ends at once");
+        self.leaving = Some(Instant::now() + timeout);
+        // so that the first look comes after the workers have heard of it
+        leaving_check.reset();
+        false
+    }
+
+    fn is_empty_or_late(&self) -> bool {
+        let left = self.server.counters().usage.allocations;
+        let is_late = self.leaving.is_some_and(|until| until <= Instant::now());
+        if is_late && left > 0 {
+            warn!(allocations = left, "the time to drain is over; these are cut off");
+        }
+        left == 0 || is_late
+    }
+
+    /// SIGUSR1.
+    fn drain(&self) {
+        self.api.drain();
+        systemd::notify(&[NotifyState::Status("draining: new allocations are refused")]);
     }
 }
 
-/// Tells systemd, if it listens.
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        warn!(%error, "systemd could not be notified");
+/// The next tick, if there is anything that ticks.
+async fn tick(interval: &mut Option<Interval>) {
+    match interval {
+        Some(interval) => drop(interval.tick().await),
+        None => std::future::pending().await,
     }
 }

@@ -18,7 +18,10 @@ mod http;
 mod ice;
 mod lifecycle;
 mod log;
+mod reload;
 mod revoked;
+mod systemd;
+mod watch;
 
 /// The time in seconds since 1970.
 fn unix_now() -> u64 {

@@ -26,6 +26,8 @@ pub enum Question {
     Close(RelayId, Mono, Reply<bool>),
     /// What its ended allocations came to.
     History(Reply<History>),
+    /// Whether it is alive.
+    Alive(Reply<()>),
 }
 
 /// Some of a worker's allocations.
@@ -45,6 +47,7 @@ impl fmt::Debug for Question {
             Question::Sessions(..) => "Sessions",
             Question::Close(..) => "Close",
             Question::History(..) => "History",
+            Question::Alive(..) => "Alive",
         })
     }
 }
@@ -58,6 +61,7 @@ impl Question {
             }
             Question::Close(id, created, reply) => reply(relay.close_session(id, created)),
             Question::History(reply) => reply(history.clone()),
+            Question::Alive(reply) => reply(()),
         }
     }
 }

@@ -33,6 +33,7 @@ pub use stream::{Certificate, CertificateError, Closing, StreamConfig, StreamKin
 
 use crate::relay::{self, DefaultFamily, Discovery, Live, PortShare, RelayAddress};
 use clock::Clock;
+use quota::Ledger;
 use shared::{Command, Mailbox, Shared};
 use stream::{Census, Listening};
 use sys::{TcpOptions, UdpOptions, UdpSocket, bind_udp, listen_tcp};
@@ -103,6 +104,7 @@ pub struct Server {
     listening: Vec<SocketAddr>,
     streams: Vec<StreamListener>,
     mailboxes: Vec<Arc<Mailbox>>,
+    ledger: Arc<Ledger>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -145,7 +147,8 @@ pub fn start(config: Config, live: Arc<Live>) -> Result<Server, StartError> {
         });
     }
     let threads = seats.into_iter().map(spawn).collect::<io::Result<Vec<_>>>();
-    Ok(Server { listening, streams, mailboxes, threads: threads.map_err(StartError::Worker)? })
+    let ledger = shared.ledger.clone();
+    Ok(Server { listening, streams, mailboxes, ledger, threads: threads.map_err(StartError::Worker)? })
 }
 
 impl Server {
@@ -164,6 +167,11 @@ impl Server {
         for mailbox in &self.mailboxes {
             mailbox.send(Command::SetLive(live.clone()));
         }
+    }
+
+    /// Changes how many allocations there may be. Those beyond a lower limit live on.
+    pub fn set_quotas(&self, quotas: Quotas) {
+        self.ledger.set(quotas);
     }
 
     /// From now on new allocations are refused; the others live on.

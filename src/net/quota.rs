@@ -21,12 +21,12 @@ pub struct Quotas {
 /// Counts the allocations that exist.
 #[derive(Debug)]
 pub(super) struct Ledger {
-    quotas: Quotas,
     held: Mutex<Held>,
 }
 
 #[derive(Debug, Default)]
 struct Held {
+    quotas: Quotas,
     users: HashMap<Arc<str>, u32>,
     sources: HashMap<IpAddr, u32>,
     total: u32,
@@ -42,7 +42,12 @@ pub(super) struct Permit {
 
 impl Ledger {
     pub(super) fn new(quotas: Quotas) -> Ledger {
-        Ledger { quotas, held: Mutex::default() }
+        Ledger { held: Mutex::new(Held { quotas, ..Held::default() }) }
+    }
+
+    /// Changes the limits. Whoever holds more than the new ones keeps it, and gets no more.
+    pub(super) fn set(&self, quotas: Quotas) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).quotas = quotas;
     }
 
     /// Takes a place in every count, or in none.
@@ -51,13 +56,14 @@ impl Ledger {
         let user: Arc<str> = user.into();
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let full = |limit: u32, count: u32| limit != 0 && count >= limit;
-        if full(self.quotas.per_user, held.users.get(&user).copied().unwrap_or(0)) {
+        let quotas = held.quotas;
+        if full(quotas.per_user, held.users.get(&user).copied().unwrap_or(0)) {
             return Err(OpenError::UserQuota);
         }
-        if full(self.quotas.per_source, held.sources.get(&source).copied().unwrap_or(0)) {
+        if full(quotas.per_source, held.sources.get(&source).copied().unwrap_or(0)) {
             return Err(OpenError::SourceQuota);
         }
-        if full(self.quotas.total, held.total) {
+        if full(quotas.total, held.total) {
             return Err(OpenError::TotalQuota);
         }
         *held.users.entry(user.clone()).or_default() += 1;
@@ -114,6 +120,18 @@ mod tests {
         drop((a, b, c));
         let held = ledger.held.lock().unwrap();
         assert!(held.users.is_empty() && held.sources.is_empty() && held.total == 0);
+    }
+
+    #[test]
+    fn lower_limits_take_nothing_away_and_higher_ones_give_at_once() {
+        let ledger = Arc::new(Ledger::new(Quotas { per_user: 2, ..Quotas::default() }));
+        let held = [ledger.acquire("a", ip("10.0.0.1")).unwrap(), ledger.acquire("a", ip("10.0.0.1")).unwrap()];
+        ledger.set(Quotas { per_user: 1, ..Quotas::default() });
+        assert_eq!(ledger.acquire("a", ip("10.0.0.1")).unwrap_err(), OpenError::UserQuota);
+        ledger.set(Quotas { per_user: 3, ..Quotas::default() });
+        assert!(ledger.acquire("a", ip("10.0.0.1")).is_ok());
+        drop(held);
+        assert!(ledger.held.lock().unwrap().users.is_empty());
     }
 
     #[test]

@@ -34,7 +34,8 @@ pub(crate) async fn call(server: SocketAddr, realm: &str, minted: &Value) -> Res
     .expect("a client");
     client.listen().await.expect("a client that listens");
     let relay = client.allocate().await.map_err(|error| error.to_string())?;
-    let peer = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+    // not an address that this server relays on, which no rule denies
+    let peer = UdpSocket::bind("127.0.0.2:0").await.expect("a socket");
     Ok(Call { _client: client, relay: Box::new(relay), peer })
 }
 
@@ -42,6 +43,23 @@ impl Call {
     /// The relayed address as the client was told.
     pub(crate) fn relayed(&self) -> SocketAddr {
         self.relay.local_addr().expect("a relayed address")
+    }
+
+    /// Sends one packet towards the peer, whether or not it arrives.
+    pub(crate) async fn send(&self) {
+        let peer = self.peer.local_addr().expect("its address");
+        self.relay.send_to(b"ping", peer).await.expect("a packet sent");
+    }
+
+    /// How many packets wait at the peer; they are taken away.
+    pub(crate) fn arrived(&self) -> usize {
+        let mut buffer = [0; 2048];
+        std::iter::from_fn(|| self.peer.try_recv_from(&mut buffer).ok()).count()
+    }
+
+    /// Ends the allocation.
+    pub(crate) async fn hang_up(self) {
+        self.relay.close().await.expect("an end");
     }
 
     /// Sends payloads to the peer, which echoes each of them.

@@ -5,12 +5,15 @@
 mod bench;
 mod caller;
 mod cli;
+mod drain;
 mod http;
 mod oracle;
 mod products;
 mod reload;
+mod served;
 mod sessions;
 mod streams;
 mod support;
+mod systemd;
 mod turn_crate;
 mod ystreet;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::caller::{Call, call};
 use crate::support::{Dev, Folder, PATIENCE, Serve, TURNWELL, http};
 
-fn run<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     runtime
         .expect("a runtime")
@@ -16,17 +16,17 @@ fn run<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// A server that can be asked.
-struct Server {
-    api: String,
-    key: String,
+pub(crate) struct Server {
+    pub(crate) api: String,
+    pub(crate) key: String,
 }
 
 impl Server {
-    fn of(dev: &Dev) -> Server {
+    pub(crate) fn of(dev: &Dev) -> Server {
         Server { api: dev.text("api").to_owned(), key: dev.text("api_key").to_owned() }
     }
 
-    fn ask(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+    pub(crate) fn ask(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
         let request = ureq::http::Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.api))
@@ -38,20 +38,20 @@ impl Server {
         (answer.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
-    fn mint(&self, user: &str) -> Value {
+    pub(crate) fn mint(&self, user: &str) -> Value {
         let (status, body) = self.ask("POST", "/v1/credentials", Some(json!({ "user": user })));
         assert_eq!(status, 201, "{body}");
         body
     }
 
-    fn sessions(&self) -> Vec<Value> {
+    pub(crate) fn sessions(&self) -> Vec<Value> {
         let (status, body) = self.ask("GET", "/v1/sessions", None);
         assert_eq!(status, 200, "{body}");
         body["sessions"].as_array().expect("sessions").clone()
     }
 
     /// Asks until there are so many sessions; says how long that took.
-    fn wait_for(&self, count: usize) -> Duration {
+    pub(crate) fn wait_for(&self, count: usize) -> Duration {
         let start = Instant::now();
         while self.sessions().len() != count {
             assert!(start.elapsed() < PATIENCE, "{:?}", self.sessions());
@@ -60,7 +60,7 @@ impl Server {
     }
 
     /// Asks until a metric is at least that; counters are published twenty times a second.
-    fn wait_for_metric(&self, name: &str, value: u64) {
+    pub(crate) fn wait_for_metric(&self, name: &str, value: u64) {
         let start = Instant::now();
         while self.metric(name) < value {
             assert!(start.elapsed() < PATIENCE, "{name} is {}", self.metric(name));
@@ -68,7 +68,7 @@ impl Server {
     }
 
     /// The value of a metric with its labels.
-    fn metric(&self, name: &str) -> u64 {
+    pub(crate) fn metric(&self, name: &str) -> u64 {
         let (_, text) = self.ask("GET", "/metrics", None);
         let text = text.as_str().expect("a text").to_owned();
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));

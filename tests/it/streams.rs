@@ -48,7 +48,7 @@ fn answer(stream: &mut impl Read, number: u8) -> io::Result<SocketAddr> {
     Ok(mapped.and_then(|mapped| mapped.xor_address(message.transaction_id()).ok()).expect("an address"))
 }
 
-fn binding(stream: &mut (impl Read + Write), number: u8) -> io::Result<SocketAddr> {
+pub(crate) fn binding(stream: &mut (impl Read + Write), number: u8) -> io::Result<SocketAddr> {
     stream.write_all(&request(number))?;
     answer(stream, number)
 }
@@ -73,9 +73,9 @@ fn dev_with(config: &str, flags: &[&str]) -> (Folder, Dev) {
     (folder, dev)
 }
 
-type TlsClient = StreamOwned<ClientConnection, TcpStream>;
+pub(crate) type TlsClient = StreamOwned<ClientConnection, TcpStream>;
 
-fn tls(address: SocketAddr, name: &str, root: &[u8], alpn: &[&str]) -> io::Result<TlsClient> {
+pub(crate) fn tls(address: SocketAddr, name: &str, root: &[u8], alpn: &[&str]) -> io::Result<TlsClient> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(root) {
         roots.add(certificate.expect("a certificate")).expect("a root");

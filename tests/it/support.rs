@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -156,33 +156,58 @@ impl Folder {
 /// A `turnwell serve` with the end of systemd's notification socket that systemd would hold.
 pub(crate) struct Serve {
     pub(crate) process: Process,
-    notifications: UnixDatagram,
+    /// Read by a thread, as systemd does: a full socket would stop the server.
+    notifications: Mutex<mpsc::Receiver<String>>,
     _folder: tempfile::TempDir,
 }
 
 impl Serve {
     /// Starts with this configuration; not yet ready.
     pub(crate) fn start(config: &Path) -> Serve {
+        Serve::start_with(config, &[])
+    }
+
+    /// The same, with variables in its environment.
+    pub(crate) fn start_with(config: &Path, environment: &[(&str, &str)]) -> Serve {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("notify");
-        let notifications = UnixDatagram::bind(&path).expect("a socket");
-        notifications.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        let socket = UnixDatagram::bind(&path).expect("a socket");
+        let (sender, notifications) = mpsc::channel();
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length) = socket.recv(&mut buffer) {
+                if sender.send(String::from_utf8_lossy(&buffer[..length]).into_owned()).is_err() {
+                    return;
+                }
+            }
+        });
         let mut command = Command::new(TURNWELL);
         command.arg("serve").arg("--config").arg(config).env("NOTIFY_SOCKET", path);
+        command.envs(environment.iter().copied());
         let process = Process::start(command.stdin(Stdio::null()).stdout(Stdio::null()));
-        Serve { process, notifications, _folder: folder }
+        Serve { process, notifications: Mutex::new(notifications), _folder: folder }
     }
 
     /// Waits for a notification that has this line, such as `READY=1`; returns the whole of it.
     pub(crate) fn notified(&self, line: &str) -> String {
-        let mut buffer = [0; 4096];
+        self.notification(line, |text| text.lines().any(|other| other == line))
+    }
+
+    /// The same for the beginning of a line.
+    pub(crate) fn notified_with(&self, start: &str) -> String {
+        self.notification(start, |text| text.lines().any(|line| line.starts_with(start)))
+    }
+
+    /// What was said and not waited for.
+    pub(crate) fn rest(&self) -> String {
+        self.notifications.lock().expect("the messages").try_iter().collect()
+    }
+
+    fn notification(&self, line: &str, is_wanted: impl Fn(&str) -> bool) -> String {
         loop {
-            let length = self
-                .notifications
-                .recv(&mut buffer)
-                .unwrap_or_else(|error| panic!("no {line}: {error}\n{}", self.process.log()));
-            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
-            if text.lines().any(|other| other == line) {
+            let text = self.notifications.lock().expect("the messages").recv_timeout(PATIENCE);
+            let text = text.unwrap_or_else(|error| panic!("no {line}: {error}\n{}", self.process.log()));
+            if is_wanted(&text) {
                 return text;
             }
         }

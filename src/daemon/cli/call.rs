@@ -35,8 +35,14 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Calls the server and returns what it answered.
+    /// Calls the server and returns what it answered; a refusal is a failure.
     pub(super) fn call(&self, method: &Method, path: &str) -> Result<Value, Failure> {
+        let (status, body) = self.ask(method, path)?;
+        Target::accepted(status, body)
+    }
+
+    /// Calls the server and returns what it answered, refusals included.
+    pub(super) fn ask(&self, method: &Method, path: &str) -> Result<(StatusCode, Value), Failure> {
         let address = match &self.api {
             Some(address) => address.clone(),
             None => self.configured()?,
@@ -52,11 +58,15 @@ impl Target {
             let what = format!("cannot call the server at {address}: {error}");
             Failure::new(exit::UNAVAILABLE, what, "is it running? --api names another address or socket")
         };
-        let (status, body) = match called {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return Err(failed(&error)),
-            Err(_) => return Err(failed(&"no answer in 10 seconds")),
-        };
+        match called {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(failed(&error)),
+            Err(_) => Err(failed(&"no answer in 10 seconds")),
+        }
+    }
+
+    /// The answer, unless it is a refusal.
+    pub(super) fn accepted(status: StatusCode, body: Value) -> Result<Value, Failure> {
         if status.is_success() {
             return Ok(body);
         }

@@ -9,11 +9,11 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::super::config::file::{ApiClient, ChannelNumbers};
-use super::super::config::units::{Address, Cidr, Endpoint, PortRange, SecretText};
-use super::super::config::{ApiKeys, Config, File, Scope, Source};
+use super::super::config::units::{Address, Cidr, Endpoint, Period, PortRange, SecretText};
+use super::super::config::{ApiKeys, Config, File, Reading, Scope, Source};
 use super::super::exit::Failure;
 use super::super::ice::{Answer, IceServer, Order, Policy, Wildcard};
-use super::super::lifecycle::{self, Hangup, Launch, Running};
+use super::super::lifecycle::{self, Launch, Running};
 use super::super::unix_now;
 use super::throwaway::ThrowAway;
 use crate::net::StreamKind;
@@ -79,12 +79,14 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         file.tls.certificate = throwaway.certificate().display().to_string();
         file.tls.key = throwaway.key().display().to_string();
     }
-    let config = Config::resolve(&file, &source)?;
+    let certificate = file.tls.certificate.clone();
+    let reading = Reading { file, source };
+    let config = reading.resolve()?;
     warn(&config);
-    let launch =
-        Launch { config, hangup: Hangup::Stop, wildcard: Wildcard::Loopback, page_key: Some(kit.api_key.clone()) };
+    let page_key = Some(kit.api_key.clone());
+    let launch = Launch { config, reading, path: None, wildcard: Wildcard::Loopback, page_key };
     lifecycle::run(launch, |running| {
-        let ready = Ready::new(running, &kit, &file.tls.certificate)?;
+        let ready = Ready::new(running, &kit, &certificate)?;
         super::print(&if args.json { super::json(&ready)? } else { ready.for_people()? });
         Ok(())
     })
@@ -162,6 +164,7 @@ fn overlay(mut file: File, args: &Args, kit: &Kit) -> File {
     file.relay.channel_numbers = ChannelNumbers::Rfc5766;
     let allowed = ALLOWED.iter().filter_map(|text| text.parse::<Cidr>().ok());
     file.peers.allow.extend(allowed);
+    file.server.drain_timeout = Period::seconds(0);
     if args.config.is_none() {
         // one machine plays all the users there are
         file.limits.allocations_per_user = 0;

@@ -15,6 +15,7 @@ mod credentials;
 mod dev;
 mod key;
 mod manual;
+mod reload;
 mod serve;
 mod status;
 mod throwaway;
@@ -40,6 +41,7 @@ enum Command {
     Status(status::StatusArgs),
     Kick(status::KickArgs),
     Drain(status::DrainArgs),
+    Reload(reload::Args),
     Bench(bench::BenchArgs),
     Man(manual::ManArgs),
     Completions(manual::CompletionsArgs),
@@ -64,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::status(&args),
         Command::Kick(args) => status::kick(&args),
         Command::Drain(args) => status::drain(&args),
+        Command::Reload(args) => reload::run(&args),
         Command::Bench(args) => return bench::run(&args),
         Command::Man(args) => manual::man(&args),
         Command::Completions(args) => manual::completions(&args),

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::super::config::Config;
+use super::super::config::Reading;
 use super::super::exit::Failure;
 use super::super::ice::Wildcard;
-use super::super::lifecycle::{self, Hangup, Launch};
+use super::super::lifecycle::{self, Launch};
 
 /// Run the server
 #[derive(clap::Args)]
@@ -17,7 +17,8 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     let path = super::config_path(args.config);
-    let config = Config::load(&path)?;
-    let launch = Launch { config, hangup: Hangup::Reload(path), wildcard: Wildcard::MostPublic, page_key: None };
+    let reading = Reading::of(&path)?;
+    let config = reading.resolve()?;
+    let launch = Launch { config, reading, path: Some(path), wildcard: Wildcard::MostPublic, page_key: None };
     lifecycle::run(launch, |_| Ok(()))
 }

@@ -51,11 +51,13 @@ pub struct Server {
     /// Host name or address that clients reach this server by, for the URLs of minted credentials; empty = the
     /// listener's address.
     pub public_host: String,
+    /// How long running calls are waited for when the server is told to end; 0 = not at all.
+    pub drain_timeout: Period,
 }
 
 impl Default for Server {
     fn default() -> Server {
-        Server { realm: "turnwell".into(), workers: 0, public_host: String::new() }
+        Server { realm: "turnwell".into(), workers: 0, public_host: String::new(), drain_timeout: Period::seconds(30) }
     }
 }
 

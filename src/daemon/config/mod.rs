@@ -9,13 +9,14 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use api_key::{ApiKeys, Client, Scope};
 pub use file::{File, LogFormat, LogLevel};
 pub use problem::{ConfigError, Problem};
 pub use source::Source;
 
-use crate::net::{self, Certificate, Quotas, StreamConfig, StreamLimits, StreamListener};
+use crate::net::{self, Certificate, Quotas, StreamConfig, StreamKind, StreamLimits, StreamListener};
 use ipnet::IpNet;
 
 use crate::relay::{self, DefaultFamily, Discovery, Expiry, RelayAddress};
@@ -42,6 +43,8 @@ pub struct Config {
     pub fixed: Fixed,
     /// What may change while the server runs.
     pub live: Live,
+    /// The files that it names: secrets, keys, certificates.
+    pub files: Vec<PathBuf>,
 }
 
 /// What needs a restart to change.
@@ -69,8 +72,6 @@ pub struct Fixed {
     pub default_family: DefaultFamily,
     /// The addresses of NAT behaviour discovery; none: off.
     pub discovery: Vec<Discovery>,
-    /// How many allocations there may be at a time.
-    pub quotas: Quotas,
     /// Where the HTTP API listens.
     pub api: Vec<SocketAddr>,
     /// The Unix socket on which it listens as well.
@@ -85,6 +86,10 @@ pub struct Fixed {
 pub struct Live {
     /// What the workers need.
     pub relay: Arc<relay::Live>,
+    /// How many allocations there may be at a time.
+    pub quotas: Quotas,
+    /// How long calls may run on when the server is told to end.
+    pub drain_timeout: Duration,
     /// What TLS listeners show.
     pub certificate: Option<Certificate>,
     /// What the HTTP API and `turnwell credentials` need.
@@ -114,11 +119,31 @@ pub struct MintRules {
     pub metrics_open: bool,
 }
 
+/// A configuration file as it was read. What it names is read anew by each [`Reading::resolve`].
+pub struct Reading {
+    /// What the text says.
+    pub file: File,
+    /// Where it was read from.
+    pub source: Source,
+}
+
+impl Reading {
+    /// Reads a file.
+    pub fn of(path: &Path) -> Result<Reading, ConfigError> {
+        let source = Source::read(path)?;
+        Ok(Reading { file: source.parse()?, source })
+    }
+
+    /// Finds out what it means.
+    pub fn resolve(&self) -> Result<Config, ConfigError> {
+        Config::resolve(&self.file, &self.source)
+    }
+}
+
 impl Config {
     /// Reads and resolves a file.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
-        let source = Source::read(path)?;
-        Config::resolve(&source.parse()?, &source)
+        Reading::of(path)?.resolve()
     }
 
     /// What is right in itself but leaves a part of the server idle.
@@ -141,9 +166,12 @@ impl Config {
         let mut faults = Faults::default();
         faults.keep(no_open_secret(file, source));
         let fixed = Fixed::resolve(file, &mut faults);
-        let live = Live::resolve(file, &places(source), &mut faults);
+        let places = places(source);
+        let live = Live::resolve(file, &places, &mut faults);
         match (fixed, live) {
-            (Some(fixed), Some(live)) if faults.0.is_empty() => Ok(Config { fixed, live }),
+            (Some(fixed), Some(live)) if faults.0.is_empty() => {
+                Ok(Config { fixed, live, files: places.found.into_inner() })
+            }
             (_, _) => Err(source.locate(faults.0)),
         }
     }
@@ -173,7 +201,6 @@ impl Fixed {
             relay_ports: relay_ports?,
             default_family: file.relay.default_family.into(),
             discovery: discovery?,
-            quotas: file.limits.quotas(),
             api: api?,
             api_socket: api_socket?,
             state_dir: state_dir(&file.credentials.state_dir),
@@ -181,7 +208,93 @@ impl Fixed {
         })
     }
 
-    /// What the workers are started with. Looks up the machine's addresses where a listener is a wildcard.
+    /// The keys that this is made of, in the order of `changed`.
+    pub const KEYS: [&str; 24] = [
+        "server.workers",
+        "listen.udp",
+        "listen.tcp",
+        "listen.tls",
+        "listen.auto",
+        "listen.receive-buffer",
+        "listen.send-buffer",
+        "streams.connections",
+        "streams.connections-per-source",
+        "streams.opening",
+        "streams.idle",
+        "streams.queue",
+        "streams.queue-delay",
+        "streams.proxies",
+        "relay.addresses",
+        "relay.ports",
+        "relay.default-family",
+        "relay.external",
+        "discovery.primary",
+        "discovery.alternate",
+        "credentials.state-dir",
+        "api.listen",
+        "api.socket",
+        "log.format",
+    ];
+
+    /// The keys whose values differ: those that a reload cannot change.
+    pub fn changed(&self, other: &Fixed) -> Vec<&'static str> {
+        // taken apart, so that a new field does not compile until it is named here
+        let Fixed {
+            udp,
+            streams,
+            stream_limits: limits,
+            proxies,
+            receive_buffer,
+            send_buffer,
+            workers,
+            relays,
+            relay_ports,
+            default_family,
+            discovery,
+            api,
+            api_socket,
+            state_dir,
+            log_format,
+        } = self;
+        let of_kind = |streams: &[StreamListener], kind| -> Vec<SocketAddr> {
+            streams.iter().filter(|listener| listener.kind == kind).map(|listener| listener.addr).collect()
+        };
+        let of = |kind| of_kind(streams, kind) != of_kind(&other.streams, kind);
+        let local = |relays: &[RelayAddress]| relays.iter().map(|relay| relay.local).collect::<Vec<_>>();
+        let external = |relays: &[RelayAddress]| relays.iter().map(|relay| relay.external).collect::<Vec<_>>();
+        let half = |pairs: &[Discovery], half: fn(&Discovery) -> SocketAddr| pairs.iter().map(half).collect::<Vec<_>>();
+        let (limit, before) = (limits, &other.stream_limits);
+        let differs = [
+            *workers != other.workers,
+            *udp != other.udp,
+            of(StreamKind::Tcp),
+            of(StreamKind::Tls),
+            of(StreamKind::Auto),
+            *receive_buffer != other.receive_buffer,
+            *send_buffer != other.send_buffer,
+            limit.total != before.total,
+            limit.per_source != before.per_source,
+            limit.opening != before.opening,
+            limit.idle != before.idle,
+            limit.queue_bytes != before.queue_bytes,
+            limit.queue_delay != before.queue_delay,
+            *proxies != other.proxies,
+            local(relays) != local(&other.relays),
+            *relay_ports != other.relay_ports,
+            *default_family != other.default_family,
+            external(relays) != external(&other.relays),
+            half(discovery, |pair| pair.primary) != half(&other.discovery, |pair| pair.primary),
+            half(discovery, |pair| pair.alternate) != half(&other.discovery, |pair| pair.alternate),
+            *state_dir != other.state_dir,
+            *api != other.api,
+            *api_socket != other.api_socket,
+            *log_format != other.log_format,
+        ];
+        Fixed::KEYS.into_iter().zip(differs).filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
+    /// What the workers are started with, but for what [`Live`] has. Looks up the machine's addresses where a listener
+    /// is a wildcard.
     pub fn net(&self) -> io::Result<net::Config> {
         let mut udp = Vec::new();
         for listener in &self.udp {
@@ -205,7 +318,7 @@ impl Fixed {
             discovery: self.discovery.clone(),
             receive_buffer: self.receive_buffer,
             send_buffer: self.send_buffer,
-            quotas: self.quotas,
+            quotas: Quotas::default(),
         })
     }
 }
@@ -231,7 +344,14 @@ impl Live {
             channel_numbers: file.relay.channel_numbers.into(),
             channel_keeps_permission: file.relay.channel_keeps_permission,
         };
-        Some(Live { relay: Arc::new(relay), certificate: certificate?, mint: mint?, log_level: file.log.level })
+        Some(Live {
+            relay: Arc::new(relay),
+            quotas: file.limits.quotas(),
+            drain_timeout: file.server.drain_timeout.duration(),
+            certificate: certificate?,
+            mint: mint?,
+            log_level: file.log.level,
+        })
     }
 }
 
@@ -247,7 +367,7 @@ fn state_dir(named: &str) -> Option<PathBuf> {
 
 fn places(source: &Source) -> Places {
     let directory = source.path().and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
-    Places { directory, credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from) }
+    Places::new(directory, std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from))
 }
 
 /// A configuration file that holds a secret is a secret file itself.

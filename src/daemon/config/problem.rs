@@ -43,14 +43,18 @@ pub struct Problem {
     pub remedy: String,
 }
 
+impl Problem {
+    /// `file:line`, as far as either is known.
+    pub fn place(&self) -> String {
+        let file = self.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
+        self.line.map_or(file.clone(), |line| format!("{file}:{line}"))
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(file) = &self.file {
-            write!(f, "{}:", file.display())?;
-            if let Some(line) = self.line {
-                write!(f, "{line}:")?;
-            }
-            f.write_str(" ")?;
+        if self.file.is_some() {
+            write!(f, "{}: ", self.place())?;
         }
         if !self.key.is_empty() {
             write!(f, "{}: ", self.key)?;

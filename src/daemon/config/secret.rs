@@ -1,5 +1,6 @@
 //! Reads the files that hold one secret each, and refuses those that others may read.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
@@ -18,10 +19,23 @@ pub(super) struct Places {
     pub(super) directory: PathBuf,
     /// Where systemd puts the files of `LoadCredential=`.
     pub(super) credentials: Option<PathBuf>,
+    /// What was looked for up to now.
+    pub(super) found: RefCell<Vec<PathBuf>>,
 }
 
 impl Places {
+    pub(super) fn new(directory: PathBuf, credentials: Option<PathBuf>) -> Places {
+        Places { directory, credentials, found: RefCell::default() }
+    }
+
+    /// The path of a file that a key names.
     pub(super) fn find(&self, key: &str, name: &str) -> Result<PathBuf, Fault> {
+        let path = self.resolve(key, name)?;
+        self.found.borrow_mut().push(path.clone());
+        Ok(path)
+    }
+
+    fn resolve(&self, key: &str, name: &str) -> Result<PathBuf, Fault> {
         match (name.strip_prefix(CREDENTIALS_DIRECTORY), &self.credentials) {
             (Some(name), Some(credentials)) => Ok(credentials.join(name)),
             (Some(_), None) => Err(Fault::new(
@@ -89,7 +103,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("secret"), content).unwrap();
         fs::set_permissions(directory.path().join("secret"), fs::Permissions::from_mode(mode)).unwrap();
-        let places = Places { directory: directory.path().to_owned(), credentials: None };
+        let places = Places::new(directory.path().to_owned(), None);
         places.read_all("credentials.secret-files", &["secret".into()]).map(|mut secrets| secrets.remove(0))
     }
 
@@ -125,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_missing_file_and_a_missing_credentials_directory_are_named() {
-        let places = Places { directory: "/nonexistent".into(), credentials: None };
+        let places = Places::new("/nonexistent".into(), None);
         assert!(places.read_all("api.key-files", &["a".into()]).unwrap_err().what.contains("/nonexistent/a"));
         let fault = places.read_all("api.key-files", &["$CREDENTIALS_DIRECTORY/a".into()]).unwrap_err();
         assert!(fault.remedy.contains("LoadCredential"));

@@ -18,6 +18,7 @@ use super::units::REMEDY;
 const REFERENCE: &str = "config/reference.toml shows each key with its form and default";
 
 /// A configuration file that has been read, or none.
+#[derive(Clone)]
 pub struct Source {
     path: Option<PathBuf>,
     text: Zeroizing<String>,

@@ -192,7 +192,7 @@ mod tests {
         }
 
         fn load(&self, host: Option<&str>) -> Result<Option<Certificate>, Fault> {
-            let places = Places { directory: self.0.path().to_owned(), credentials: None };
+            let places = Places::new(self.0.path().to_owned(), None);
             let tls = file::Tls { certificate: "chain.pem".into(), key: "key.pem".into() };
             tls.certificate(true, host, &places)
         }
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn listeners_without_a_certificate_are_refused_and_nothing_is_needed_without_them() {
-        let places = Places { directory: "/nonexistent".into(), credentials: None };
+        let places = Places::new("/nonexistent".into(), None);
         assert!(file::Tls::default().certificate(false, None, &places).unwrap().is_none());
         assert_eq!(file::Tls::default().certificate(true, None, &places).unwrap_err().key, "tls.certificate");
         let half = file::Tls { certificate: "chain.pem".into(), key: String::new() };

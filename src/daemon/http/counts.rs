@@ -8,6 +8,16 @@ use std::sync::{Mutex, PoisonError};
 pub(super) struct Counts {
     requests: Mutex<BTreeMap<(String, u16), u64>>,
     issued: Mutex<BTreeMap<&'static str, u64>>,
+    reloads: Mutex<Reloads>,
+}
+
+/// What came of reloads.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reloads {
+    pub(super) good: u64,
+    pub(super) refused: u64,
+    /// Whether the last one was refused.
+    pub(super) is_refused: bool,
 }
 
 impl Counts {
@@ -20,6 +30,17 @@ impl Counts {
     pub(super) fn issued(&self, route: &'static str) {
         let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
         *issued.entry(route).or_default() += 1;
+    }
+
+    pub(super) fn reloaded(&self, is_good: bool) {
+        let mut reloads = self.reloads.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = if is_good { &mut reloads.good } else { &mut reloads.refused };
+        *count += 1;
+        reloads.is_refused = !is_good;
+    }
+
+    pub(super) fn reloads(&self) -> Reloads {
+        *self.reloads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn requests(&self) -> BTreeMap<(String, u16), u64> {

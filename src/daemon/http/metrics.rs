@@ -55,6 +55,12 @@ impl Api {
         }
         text.gauge("revocations", "Revocations in force", as_u64(self.revoked.entries(unix_now()).len()));
         text.gauge("draining", "Whether new allocations are refused", u64::from(self.is_draining()));
+        let reloads = self.counts.reloads();
+        text.family("config_reloads_total", "counter", "Reloads of the configuration");
+        text.row("config_reloads_total", &[("result", "applied")], reloads.good);
+        text.row("config_reloads_total", &[("result", "refused")], reloads.refused);
+        let help = "Whether the configuration in force is the one last read";
+        text.gauge("config_last_reload_successful", help, u64::from(!reloads.is_refused));
         text.gauge("start_time_seconds", "When the server started, in seconds since 1970", self.facts.started);
         text.family("build_info", "gauge", "The version of this server");
         text.row("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);

@@ -12,6 +12,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::middleware;
 use axum::routing::{delete, get, post};
+use tokio::sync::mpsc;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
@@ -19,6 +20,7 @@ pub(super) use service::{Listener, Service};
 
 use super::config::{self, Client, MintRules, Scope};
 use super::ice::Uris;
+use super::reload;
 use super::revoked::Revoked;
 use crate::credentials::Credentials;
 use crate::net;
@@ -36,6 +38,7 @@ mod metrics;
 mod openapi;
 mod page;
 mod problem;
+mod reloading;
 mod revocations;
 mod service;
 mod sessions;
@@ -67,6 +70,8 @@ pub(super) struct Facts {
     pub(super) started: u64,
     /// The key that the page at `/` uses on this machine; none: it asks for one.
     pub(super) page_key: Option<String>,
+    /// Where reloads are asked for.
+    pub(super) reloads: mpsc::Sender<reload::Request>,
 }
 
 impl Api {
@@ -90,9 +95,15 @@ impl Api {
 
     /// From now on new allocations are refused and the server is not ready; what runs goes on.
     pub(super) fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
-        self.workers.drain();
-        tracing::info!("draining: new allocations are refused");
+        if !self.draining.swap(true, Ordering::Relaxed) {
+            self.workers.drain();
+            tracing::info!("draining: new allocations are refused");
+        }
+    }
+
+    /// A reload took effect, or was refused.
+    pub(super) fn reloaded(&self, is_good: bool) {
+        self.counts.reloaded(is_good);
     }
 
     /// From now on the server is not ready.
@@ -151,6 +162,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/v1/sessions/{id}", delete(sessions::kick))
         .route("/v1/usage", get(sessions::usage))
         .route("/v1/drain", post(sessions::drain))
+        .route("/v1/reload", post(reloading::reload))
         .route("/metrics", get(metrics::metrics))
         .route("/", get(page::page))
         .route("/openapi.json", get(openapi::openapi))

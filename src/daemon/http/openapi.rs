@@ -6,7 +6,7 @@ use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi, ToSchema};
 
-use super::{credentials, health, hosted, metrics, revocations, sessions, turn};
+use super::{credentials, health, hosted, metrics, reloading, revocations, sessions, turn};
 
 /// The document of this version.
 #[derive(OpenApi)]
@@ -35,6 +35,7 @@ use super::{credentials, health, hosted, metrics, revocations, sessions, turn};
         sessions::kick,
         sessions::usage,
         sessions::drain,
+        reloading::reload,
         metrics::metrics,
         health::live,
         health::ready,

@@ -44,6 +44,8 @@ pub(super) enum Code {
     RevocationsFull,
     Draining,
     Busy,
+    NotReloadable,
+    InvalidConfiguration,
 }
 
 impl Code {
@@ -78,6 +80,8 @@ impl Code {
             Code::RevocationsFull => "revocations_full",
             Code::Draining => "draining",
             Code::Busy => "busy",
+            Code::NotReloadable => "not_reloadable",
+            Code::InvalidConfiguration => "invalid_configuration",
         }
     }
 
@@ -106,6 +110,8 @@ impl Code {
             Code::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Code::Internal | Code::NotKept => StatusCode::INTERNAL_SERVER_ERROR,
+            Code::NotReloadable => StatusCode::CONFLICT,
+            Code::InvalidConfiguration => StatusCode::UNPROCESSABLE_ENTITY,
             Code::RevocationsFull => StatusCode::INSUFFICIENT_STORAGE,
             Code::NoSecret | Code::Stopping | Code::Draining | Code::Busy => StatusCode::SERVICE_UNAVAILABLE,
         }
