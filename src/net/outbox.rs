@@ -141,6 +141,11 @@ impl Outbox {
         self.tail = hint;
     }
 
+    /// How many messages wait; a run is one.
+    pub(super) fn messages(&self) -> usize {
+        self.runs.len()
+    }
+
     /// Sends everything and forgets it.
     pub(super) fn flush(
         &mut self,

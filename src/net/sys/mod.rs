@@ -24,7 +24,7 @@ use std::io;
 
 pub use epoll::{Epoll, Event, Events, Interest, Wake};
 pub use process::{pin_to_core, precise_sleeps, raise_open_files, thread_cpu_time};
-pub use receive::{HEADROOM, ReceiveBatch, Received, Segments, receive_one};
+pub use receive::{ReceiveBatch, Received, Segments, receive_one};
 pub use send::{MAX_PARTS, MAX_SEGMENTED_BYTES, MAX_SEGMENTS, Outgoing, SendBatch};
 pub use tcp::{TcpListener, TcpOptions, TcpStream, connect_tcp, listen_tcp};
 pub use udp::{UdpOptions, UdpSocket, bind_udp};

@@ -11,9 +11,6 @@ use super::control::{self, Control};
 use super::udp::UdpSocket;
 use super::{check, check_length};
 
-/// Bytes kept free before every slot's datagram: a header can be put there without moving the datagram.
-pub const HEADROOM: usize = 64;
-
 /// What the kernel said about a datagram, or about a run of them that it glued together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {
@@ -111,12 +108,12 @@ impl ReceiveBatch {
             filled: 0,
         };
         for slot in 0..slots {
-            // SAFETY: `slot` is below the length of all four arrays and `slot * stride + HEADROOM + slot_size` is at
+            // SAFETY: `slot` is below the length of all four arrays and `slot * stride + slot_size` is at
             // most the length of the memory, so that every pointer made and written through stays inside its array.
             unsafe {
                 let part = batch.parts.at(slot);
                 part.write(libc::iovec {
-                    iov_base: batch.memory.at(slot * stride + HEADROOM).cast().as_ptr(),
+                    iov_base: batch.memory.at(slot * stride).cast().as_ptr(),
                     iov_len: slot_size,
                 });
                 let header = &raw mut (*batch.headers.at(slot).as_ptr()).msg_hdr;
@@ -163,23 +160,10 @@ impl ReceiveBatch {
     /// The `slot`-th datagram, or glued run, of the last call; `None` when it received fewer.
     pub fn get(&self, slot: usize) -> Option<(&Received, &[u8])> {
         let received = self.received.get(..self.filled)?.get(slot)?;
-        // SAFETY: the slot exists, its datagram begins after the headroom and has at most `slot_size` bytes, and the
+        // SAFETY: the slot exists, its datagram has at most `slot_size` bytes, and the
         // memory was initialised with zeros. The kernel writes to it only inside `receive`, which borrows `self`
         // for writing.
-        let bytes = unsafe {
-            std::slice::from_raw_parts(self.memory.at(slot * self.stride + HEADROOM).as_ptr(), received.length)
-        };
-        Some((received, bytes))
-    }
-
-    /// As [`ReceiveBatch::get`], to write to, with the [`HEADROOM`] bytes before the datagram.
-    pub fn get_mut(&mut self, slot: usize) -> Option<(&Received, &mut [u8])> {
-        let received = self.received.get(..self.filled)?.get(slot)?;
-        // SAFETY: as in `get`, with the headroom that belongs to the same slot; `self` is borrowed for writing, so
-        // this is the only view.
-        let bytes = unsafe {
-            std::slice::from_raw_parts_mut(self.memory.at(slot * self.stride).as_ptr(), HEADROOM + received.length)
-        };
+        let bytes = unsafe { std::slice::from_raw_parts(self.memory.at(slot * self.stride).as_ptr(), received.length) };
         Some((received, bytes))
     }
 
@@ -214,7 +198,7 @@ impl ReceiveBatch {
 fn stride(slot_size: usize) -> usize {
     const PAGE: usize = 4096;
     const LINE: usize = 64;
-    (HEADROOM + slot_size).next_multiple_of(PAGE) + 5 * LINE
+    slot_size.next_multiple_of(PAGE) + 5 * LINE
 }
 
 /// # Safety
@@ -405,19 +389,6 @@ mod tests {
         until_readable(&to);
         let drops = receive_one(&to, &mut buffer).unwrap().kernel_drops.unwrap();
         assert!((1..=100).contains(&drops), "{drops}");
-    }
-
-    #[test]
-    fn the_headroom_stands_before_the_datagram() {
-        let (from, to) = (socket("127.0.0.1", false), socket("127.0.0.1", false));
-        let mut batch = ReceiveBatch::new(2, 100);
-        send(&from, &to, None, b"abc");
-        until_readable(&to);
-        batch.receive(&to).unwrap();
-        let (_, bytes) = batch.get_mut(0).unwrap();
-        assert_eq!(&bytes[HEADROOM..], b"abc");
-        bytes[HEADROOM - 1] = b'x';
-        assert_eq!(batch.get(0).unwrap().1, b"abc");
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::marker::PhantomData;
 use std::mem::zeroed;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
-use std::ptr::null_mut;
 
 use super::address::RawAddress;
 use super::control::{self, Control};
@@ -29,11 +28,6 @@ pub struct SendBatch {
     headers: Vec<libc::mmsghdr>,
     parts: Vec<libc::iovec>,
     messages: Vec<Queued>,
-    /// Bytes of parts that were copied, and which parts those are: (part, offset).
-    copies: Vec<u8>,
-    copied: Vec<(usize, usize)>,
-    /// The copied parts point to where `copies` is now.
-    placed: bool,
 }
 
 /// What a header is made of.
@@ -57,24 +51,7 @@ impl SendBatch {
         self.headers.clear();
         self.parts.clear();
         self.messages.clear();
-        self.copies.clear();
-        self.copied.clear();
         Outgoing { batch: self, borrowed: PhantomData }
-    }
-}
-
-impl SendBatch {
-    /// The copied bytes have an address only once no more of them come.
-    fn place_copies(&mut self) {
-        if !self.placed {
-            for (part, offset) in &self.copied {
-                let bytes = self.copies.get(*offset..).map_or(null_mut(), |bytes| bytes.as_ptr().cast_mut());
-                if let Some(part) = self.parts.get_mut(*part) {
-                    part.iov_base = bytes.cast();
-                }
-            }
-            self.placed = true;
-        }
     }
 }
 
@@ -109,14 +86,6 @@ impl<'a> Outgoing<'a> {
     /// Adds bytes to the message that was begun last. At most [`MAX_PARTS`] a message.
     pub fn part(&mut self, bytes: &'a [u8]) {
         self.add(libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() });
-    }
-
-    /// As [`Outgoing::part`], but keeps a copy: for headers that are made on the way.
-    pub fn copied(&mut self, bytes: &[u8]) {
-        self.batch.copied.push((self.batch.parts.len(), self.batch.copies.len()));
-        self.batch.copies.extend_from_slice(bytes);
-        self.batch.placed = false;
-        self.add(libc::iovec { iov_base: null_mut(), iov_len: bytes.len() });
     }
 
     /// How many messages there are.
@@ -177,8 +146,7 @@ impl<'a> Outgoing<'a> {
 
     /// Puts the headers of `count` messages from `start` on at the beginning of `headers`.
     fn write_headers(&mut self, start: usize, count: usize) {
-        self.batch.place_copies();
-        let SendBatch { headers, parts, messages, .. } = &mut *self.batch;
+        let SendBatch { headers, parts, messages } = &mut *self.batch;
         headers.clear();
         let first_part = parts.as_mut_ptr();
         for message in messages.iter_mut().skip(start).take(count) {
@@ -226,19 +194,20 @@ mod tests {
         let (from, to) = (socket(), socket());
         let to_address = to.local_addr().unwrap();
         let mut batch = SendBatch::new();
+        let heads: Vec<[u8; 30]> = (0..40).map(|number| [number; 30]).collect();
         for round in 0..3u8 {
             let body = vec![round; 5];
             let mut out = batch.begin();
             assert!(out.is_empty());
-            for number in 0..40u8 {
+            for head in &heads {
                 out.message(Some(to_address), None);
-                out.copied(&[number; 30]);
+                out.part(head);
                 out.part(&body);
             }
             out.message(Some(to_address), None);
             assert_eq!((out.len(), out.send(&from, 0).unwrap()), (41, 41));
-            for number in 0..40u8 {
-                assert_eq!(next(&to), [&[number; 30][..], &body].concat());
+            for head in &heads {
+                assert_eq!(next(&to), [&head[..], &body].concat());
             }
             assert_eq!(next(&to), [0; 0]);
         }
@@ -270,7 +239,7 @@ mod tests {
         let mut out = batch.begin();
         out.message(Some(to.local_addr().unwrap()), Some(6));
         for body in bodies {
-            out.copied(b"h:");
+            out.part(b"h:");
             out.part(body);
         }
         assert_eq!(out.send(&from, 0).unwrap(), 1);

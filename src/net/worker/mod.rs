@@ -35,6 +35,9 @@ const CALLS: usize = 4;
 const ARENA: usize = 512 * 1024;
 /// Up to so many ready sockets, reading one empty costs less than another wait.
 const FEW: usize = 4;
+/// So many messages share the cost of their system call well enough. More would only let the other side run out of
+/// work and sleep meanwhile, and what was received grow cold in the cache.
+const ENOUGH: usize = 8;
 /// Datagrams, or runs, taken from a relay socket before the others have their turn.
 const RECEIVES: usize = 16;
 /// Sockets reported by one wait.
@@ -170,6 +173,9 @@ impl<'a> Worker<'a> {
                     token if token >= streams::STREAMS => self.stream_event(now, event),
                     token if token >= LISTENER => self.receive_from_clients(now, (token - LISTENER) as usize),
                     token => self.receive_from_peer(now, RelayId(token as u32), false, ready <= FEW),
+                }
+                if self.core.outbox.messages() >= ENOUGH {
+                    self.flush();
                 }
             }
             self.flush();
