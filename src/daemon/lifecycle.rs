@@ -135,7 +135,9 @@ fn start(config: &Config) -> Result<(Server, Option<Tls>), Failure> {
     let tls = live.certificate.as_ref().map(Tls::new).transpose().map_err(Failure::internal)?;
     net.stream_config.tls = tls.clone();
     net.quotas = live.quotas;
-    Ok((net::start(net, live.relay.clone())?, tls))
+    let server = net::start(net, live.relay.clone())?;
+    server.set_shorten_log(live.shorten_log);
+    Ok((server, tls))
 }
 
 /// How many relay ports there are on all addresses.

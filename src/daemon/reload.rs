@@ -113,6 +113,7 @@ impl Reload {
         server.set_live(&live.relay);
         api.set(Minting::new(&live, self.place.uris(&self.fixed, &live)));
         self.log.set_level(live.log_level);
+        server.set_shorten_log(live.shorten_log);
         self.drain_timeout = live.drain_timeout;
         self.watched.follow(files);
         self.reading = reading;

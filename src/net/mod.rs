@@ -10,6 +10,7 @@ mod clock;
 mod control;
 mod counters;
 mod history;
+mod journal;
 mod outbox;
 mod quota;
 mod relays;
@@ -23,6 +24,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 pub use control::{Control, Page, Question, Reply};
@@ -33,7 +35,6 @@ pub use stream::{Certificate, CertificateError, Closing, StreamConfig, StreamKin
 
 use crate::relay::{self, DefaultFamily, Discovery, Live, PortShare, RelayAddress};
 use clock::Clock;
-use quota::Ledger;
 use shared::{Command, Mailbox, Shared};
 use stream::{Census, Listening};
 use sys::{TcpOptions, UdpOptions, UdpSocket, bind_udp, listen_tcp};
@@ -104,7 +105,7 @@ pub struct Server {
     listening: Vec<SocketAddr>,
     streams: Vec<StreamListener>,
     mailboxes: Vec<Arc<Mailbox>>,
-    ledger: Arc<Ledger>,
+    shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -147,8 +148,7 @@ pub fn start(config: Config, live: Arc<Live>) -> Result<Server, StartError> {
         });
     }
     let threads = seats.into_iter().map(spawn).collect::<io::Result<Vec<_>>>();
-    let ledger = shared.ledger.clone();
-    Ok(Server { listening, streams, mailboxes, ledger, threads: threads.map_err(StartError::Worker)? })
+    Ok(Server { listening, streams, mailboxes, shared, threads: threads.map_err(StartError::Worker)? })
 }
 
 impl Server {
@@ -171,7 +171,12 @@ impl Server {
 
     /// Changes how many allocations there may be. Those beyond a lower limit live on.
     pub fn set_quotas(&self, quotas: Quotas) {
-        self.ledger.set(quotas);
+        self.shared.ledger.set(quotas);
+    }
+
+    /// Whether the log shortens addresses and user names from now on.
+    pub fn set_shorten_log(&self, shorten: bool) {
+        self.shared.shorten_log.store(shorten, Ordering::Relaxed);
     }
 
     /// From now on new allocations are refused; the others live on.

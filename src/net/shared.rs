@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::control::Question;
@@ -131,6 +132,8 @@ impl Mailbox {
 pub(super) struct Shared {
     pub(super) ledger: Arc<Ledger>,
     pub(super) census: Arc<Census>,
+    /// Whether the log shortens addresses and user names.
+    pub(super) shorten_log: Arc<AtomicBool>,
     mailboxes: Vec<Arc<Mailbox>>,
     /// Sockets bound by EVEN-PORT with R = 1, until their token comes to whichever worker, or their time is over.
     reserved: Mutex<HashMap<ReservationToken, (UdpSocket, SocketAddr)>>,
@@ -141,6 +144,7 @@ impl Shared {
         Shared {
             ledger: Arc::new(Ledger::new(quotas)),
             census: Arc::new(census),
+            shorten_log: Arc::default(),
             mailboxes,
             reserved: Mutex::default(),
         }

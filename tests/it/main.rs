@@ -7,6 +7,7 @@ mod caller;
 mod cli;
 mod drain;
 mod http;
+mod logs;
 mod oracle;
 mod products;
 mod reload;

@@ -1,5 +1,7 @@
 //! A `turnwell serve` on loopback with an API that may do everything, for what an operator does to a running server.
 
+use std::net::SocketAddr;
+
 use serde_json::Value;
 
 use crate::caller::{Call, call};
@@ -56,9 +58,14 @@ impl Served {
         self.call_with(&self.server.mint(user)).await
     }
 
+    /// The listener.
+    pub(crate) fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.udp).into()
+    }
+
     /// Allocates with a credential that is there already: a server that drains mints none.
     pub(crate) async fn call_with(&self, minted: &Value) -> Result<Call, String> {
-        call(([127, 0, 0, 1], self.udp).into(), "turnwell", minted).await
+        call(self.address(), "turnwell", minted).await
     }
 }
 

@@ -408,11 +408,13 @@ pub struct Log {
     pub format: LogFormat,
     /// The least severe level that is logged; the environment variable `TURNWELL_LOG` overrides it.
     pub level: LogLevel,
+    /// Shows networks instead of addresses, and the beginnings of user names.
+    pub shorten: bool,
 }
 
 impl Default for Log {
     fn default() -> Log {
-        Log { format: LogFormat::Text, level: LogLevel::Info }
+        Log { format: LogFormat::Text, level: LogLevel::Info, shorten: false }
     }
 }
 
@@ -434,9 +436,9 @@ pub enum LogLevel {
     Error,
     /// What an operator should look at.
     Warn,
-    /// Start, stop, reload.
+    /// Start, stop, reload; the begin and the end of each allocation.
     Info,
-    /// Each refusal, with users and addresses.
+    /// Each refusal.
     Debug,
     /// Each packet.
     Trace,

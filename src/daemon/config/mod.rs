@@ -96,6 +96,8 @@ pub struct Live {
     pub mint: MintRules,
     /// The least severe level that is logged.
     pub log_level: LogLevel,
+    /// Whether the log shortens addresses and user names.
+    pub shorten_log: bool,
 }
 
 /// Who may mint credentials, and how long they may be valid.
@@ -351,6 +353,7 @@ impl Live {
             certificate: certificate?,
             mint: mint?,
             log_level: file.log.level,
+            shorten_log: file.log.shorten,
         })
     }
 }

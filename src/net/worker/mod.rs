@@ -8,11 +8,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{debug, error, warn};
+use tracing::{debug, error};
 
 use super::clock::Clock;
 use super::counters::{NetCounters, Snapshot};
 use super::history::History;
+use super::journal::Journal;
 use super::outbox::{Body, Buffers, Outbox, RunHint, Target};
 use super::relays::{self, Relays};
 use super::rhythm::{REST, Rhythm};
@@ -115,6 +116,7 @@ struct Core<'a> {
     fastpath: FastPath,
     counters: NetCounters,
     history: History,
+    journal: Journal,
 }
 
 impl<'a> Worker<'a> {
@@ -137,6 +139,7 @@ impl<'a> Worker<'a> {
             fastpath: FastPath::Off,
             counters: NetCounters { restarts, ..NetCounters::default() },
             history: History::default(),
+            journal: Journal::new(seat.shared.shorten_log.clone()),
         };
         core.watch_streams()?;
         Ok(Worker {
@@ -401,12 +404,12 @@ impl Core<'_> {
         match pending.want() {
             Want::Bind(address) => {
                 let permit = permit()?;
-                let socket = relays::bind(address).map_err(|error| refused(&error, address))?;
+                let socket = relays::bind(address).map_err(|error| self.refused(&error, address))?;
                 let id = self.relays.insert(&self.epoll, socket, permit);
-                id.map(|id| Opened::Relay(id, address)).map_err(|error| refused(&error, address))
+                id.map(|id| Opened::Relay(id, address)).map_err(|error| self.refused(&error, address))
             }
             Want::Reserve(address, token) => {
-                let socket = relays::bind(address).map_err(|error| refused(&error, address))?;
+                let socket = relays::bind(address).map_err(|error| self.refused(&error, address))?;
                 shared.reserve(token, socket, address);
                 Ok(Opened::Reserved)
             }
@@ -416,10 +419,18 @@ impl Core<'_> {
                 let id = self.relays.insert(&self.epoll, socket, permit);
                 id.map(|id| Opened::Relay(id, address)).map_err(|error| {
                     self.give_back(address);
-                    refused(&error, address)
+                    self.refused(&error, address)
                 })
             }
         }
+    }
+
+    fn refused(&mut self, error: &io::Error, address: SocketAddr) -> OpenError {
+        if error.kind() == io::ErrorKind::AddrInUse {
+            return OpenError::InUse;
+        }
+        self.journal.unopened(self.seat.clock.now().mono, error, address);
+        OpenError::Unavailable
     }
 
     /// The worker whose share a port is of.
@@ -456,18 +467,15 @@ impl Core<'_> {
                     }
                 }
                 Event::Started(record) => {
-                    debug!(user = %record.user.escape_debug(), client = %record.client.client,
-                           relayed = %record.relayed, "allocation began");
+                    self.journal.began(self.seat.clock.now().mono, &record, &self.seat.streams);
                 }
                 Event::Ended(record, reason) => {
-                    self.history.ended(&record, self.seat.clock.now().mono);
-                    debug!(user = %record.user.escape_debug(), client = %record.client.client,
-                           relayed = %record.relayed, ?reason, traffic = ?record.traffic, "allocation ended");
+                    let now = self.seat.clock.now().mono;
+                    self.history.ended(&record, now);
+                    self.journal.ended(now, &record, reason, &self.seat.streams);
                 }
                 Event::Refused(refusal) => {
-                    let user = refusal.username.as_deref().unwrap_or_default();
-                    debug!(client = %refusal.client, method = refusal.method.number(), code = refusal.code.number(),
-                           why = ?refusal.why, user = %user.escape_debug(), "request refused");
+                    self.journal.refused(self.seat.clock.now().mono, &refusal);
                 }
             }
         }
@@ -477,12 +485,4 @@ impl Core<'_> {
 #[allow(clippy::disallowed_methods, reason = "the one place where letting time pass is the point, see `rhythm`")]
 fn rest() {
     std::thread::sleep(REST);
-}
-
-fn refused(error: &io::Error, address: SocketAddr) -> OpenError {
-    if error.kind() == io::ErrorKind::AddrInUse {
-        return OpenError::InUse;
-    }
-    warn!(%error, %address, "a relay socket could not be opened");
-    OpenError::Unavailable
 }
