@@ -223,6 +223,18 @@ fn what_does_not_fit_together_is_refused_at_its_line() {
         ),
         ("[credentials]\nusers = [{ name = \"a\" }]", 2, "credentials.users[0]", "exactly one of"),
         ("[[credentials.users]]\nname = \"a\"\nkey = \"xyz\"", 3, "credentials.users[0].key", "md5sum"),
+        (
+            "[[credentials.users]]\nname = \"a\"\nkey = \"00000000000000000000000000000000\"\nkey-sha256 = \"00\"",
+            4,
+            "credentials.users[0].key-sha256",
+            "sha256sum",
+        ),
+        (
+            "[[credentials.users]]\nname = \"a\"\nkey-sha256 = \"00\"",
+            3,
+            "credentials.users[0].key-sha256",
+            "give `key`",
+        ),
         ("[credentials]\nsecrets = [\"\"]", 2, "credentials.secrets[0]", "openssl rand"),
         ("[lifetimes]\ndefault = \"2h\"", 2, "lifetimes.default", "lifetimes.maximum, which is 1h"),
         ("[lifetimes]\nnonce = \"0s\"", 2, "lifetimes.nonce", "zero"),
@@ -245,6 +257,17 @@ fn discovery_adds_the_listeners_that_are_not_there() {
     let config = Folder::with(text).load().unwrap_or_else(|error| panic!("{error}"));
     let udp: Vec<String> = config.fixed.net().expect("no wildcard").udp.iter().map(ToString::to_string).collect();
     assert_eq!(udp, ["127.0.0.1:3478", "127.0.0.1:3479", "127.0.0.2:3478", "127.0.0.2:3479"]);
+}
+
+#[test]
+fn sha256_is_offered_when_every_static_user_has_such_a_key() {
+    let md5 = format!("key = \"{}\"", "0".repeat(32));
+    let sha256 = format!("key-sha256 = \"{}\"", "0".repeat(64));
+    for (user, offered) in [("password = \"p\"", 2), (&md5, 1), (&format!("{md5}, {sha256}"), 2)] {
+        let config = format!("[credentials]\nusers = [{{ name = \"a\", {user} }}]\n");
+        let config = Folder::with(&config).load().unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(config.live.relay.credentials.algorithms().len(), offered, "{user}");
+    }
 }
 
 #[test]

@@ -3,8 +3,9 @@
 //! Issuing and verifying stand in one place so that they cannot drift apart. The form is the one of
 //! draft-uberti-behave-turn-rest-00 that every product speaks: `username = expiry[:user]`,
 //! `password = base64(HMAC-SHA1(secret, username))`; the long-term key is RFC 8489 §9.2.2's
-//! `MD5(username:realm:password)`. No clock, no file: seconds since the Unix epoch come in as an argument.
+//! `MD5(username:realm:password)`, or the same with SHA-256 where the client asks for it. No clock, no file: seconds since the Unix epoch come in as an argument.
 
+mod keys;
 mod revocations;
 mod secret;
 mod time_limited;
@@ -12,14 +13,13 @@ mod user;
 
 use std::sync::Arc;
 
-use md5::{Digest, Md5};
-
+pub use keys::userhash;
 pub use revocations::{Revocation, Revocations, Subject};
 pub use secret::{Secret, SecretError};
 pub use time_limited::{TimeLimited, parse_username};
-pub use user::StaticUser;
 
-use crate::wire::IntegrityKey;
+use crate::wire::{IntegrityKey, PasswordAlgorithm};
+use user::StaticUsers;
 
 /// The longest user name that can be issued, in bytes: a time stamp and a colon still fit in the 508 bytes of
 /// USERNAME (RFC 8489 §14.3).
@@ -30,7 +30,16 @@ pub const LONGEST_USER: usize = 480;
 pub struct Credentials {
     realm: Box<str>,
     secrets: Vec<Secret>,
-    users: Vec<StaticUser>,
+    users: StaticUsers,
+}
+
+/// What a request says about who sent it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim<'a> {
+    /// USERNAME, or the name that USERHASH stands for.
+    pub username: &'a str,
+    /// How the key is derived.
+    pub algorithm: PasswordAlgorithm,
 }
 
 /// A freshly issued credential.
@@ -88,7 +97,7 @@ pub enum AuthFailure {
 impl Credentials {
     /// Nobody may allocate yet.
     pub fn new(realm: &str) -> Credentials {
-        Credentials { realm: realm.into(), secrets: Vec::new(), users: Vec::new() }
+        Credentials { realm: keys::opaque(realm).into(), secrets: Vec::new(), users: StaticUsers::default() }
     }
 
     /// Adds a shared secret; the first one added signs.
@@ -98,18 +107,42 @@ impl Credentials {
 
     /// Adds a static user.
     pub fn add_user(&mut self, name: &str, password: &str) {
-        let key = self.long_term_key(name, password);
-        self.add_user_key(name, key);
+        self.users.add(name, &self.realm, password);
     }
 
     /// Adds a static user whose `MD5(user:realm:password)` is known, the password is not.
     pub fn add_user_key(&mut self, name: &str, key: [u8; 16]) {
-        self.users.push(StaticUser::new(name, key));
+        self.users.add_keys(name, &self.realm, key, None);
     }
 
-    /// The realm of every challenge.
+    /// Adds a static user of whom both keys are known, MD5 and SHA-256 of `user:realm:password`.
+    pub fn add_user_keys(&mut self, name: &str, md5: [u8; 16], sha256: [u8; 32]) {
+        self.users.add_keys(name, &self.realm, md5, Some(sha256));
+    }
+
+    /// The realm of every challenge, as OpaqueString makes it (RFC 8489 §14.9).
     pub fn realm(&self) -> &str {
         &self.realm
+    }
+
+    /// What PASSWORD-ALGORITHMS lists: SHA-256 only where every user has a key of it, because a client takes the first
+    /// that it knows.
+    pub fn algorithms(&self) -> &'static [PasswordAlgorithm] {
+        match self.users.have_sha256() {
+            true => &[PasswordAlgorithm::Sha256, PasswordAlgorithm::Md5],
+            false => &[PasswordAlgorithm::Md5],
+        }
+    }
+
+    /// Whether clients may be told to send USERHASH instead of USERNAME: a hash can be looked up only among users that
+    /// are known beforehand, which those of a shared secret are not.
+    pub fn is_anonymous(&self) -> bool {
+        self.secrets.is_empty() && !self.users.is_empty()
+    }
+
+    /// The static user's name that a USERHASH stands for (RFC 8489 §14.4).
+    pub fn user_of_hash(&self, hash: &[u8]) -> Option<&str> {
+        self.users.of_hash(hash)
     }
 
     /// Nobody can authenticate: TURN is refused, STUN goes on.
@@ -141,21 +174,18 @@ impl Credentials {
     /// passes after its time (the draft checks it on Allocate only).
     pub fn authenticate(
         &self,
-        username: &str,
+        claim: Claim<'_>,
         unix: u64,
         check_expiry: bool,
         matches: impl Fn(&IntegrityKey) -> bool,
     ) -> Result<Identity, AuthFailure> {
-        let mut seen = false;
-        for user in self.users.iter().filter(|user| user.name() == username) {
-            seen = true;
-            let key = IntegrityKey::new(user.key());
-            if matches(&key) {
-                return Ok(Identity { user: username.into(), expires: None, key });
-            }
-        }
-        if seen {
-            return Err(AuthFailure::BadIntegrity);
+        let Claim { username, algorithm } = claim;
+        if let Some(mut keys) = self.users.keys(username, algorithm) {
+            let found = keys.find_map(|(user, key)| {
+                let key = IntegrityKey::new(key);
+                matches(&key).then(|| Identity { user: user.clone(), expires: None, key })
+            });
+            return found.ok_or(AuthFailure::BadIntegrity);
         }
         let form = parse_username(username).ok_or(AuthFailure::UnknownUser)?;
         if self.secrets.is_empty() {
@@ -164,7 +194,7 @@ impl Credentials {
         let key = self
             .secrets
             .iter()
-            .map(|secret| IntegrityKey::new(&self.long_term_key(username, &secret.password(username))))
+            .map(|secret| self.long_term_key(claim, &secret.password(username)))
             .find(|key| matches(key))
             .ok_or(AuthFailure::BadIntegrity)?;
         match unix.checked_sub(form.expires) {
@@ -173,19 +203,22 @@ impl Credentials {
         }
     }
 
-    /// RFC 8489 §9.2.2
-    fn long_term_key(&self, username: &str, password: &str) -> [u8; 16] {
-        let mut md5 = Md5::new();
-        for part in [username, ":", &self.realm, ":", password] {
-            md5.update(part.as_bytes());
+    /// RFC 8489 §9.2.2, §18.5.1
+    fn long_term_key(&self, claim: Claim<'_>, password: &str) -> IntegrityKey {
+        match claim.algorithm {
+            PasswordAlgorithm::Md5 => IntegrityKey::new(keys::md5(claim.username, &self.realm, password).as_slice()),
+            PasswordAlgorithm::Sha256 => {
+                IntegrityKey::new(keys::sha256(claim.username, &self.realm, password).as_slice())
+            }
         }
-        md5.finalize().into()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use md5::{Digest, Md5};
     use proptest::prelude::*;
+    use sha2::Sha256;
 
     use super::*;
     use crate::wire::{Algorithm, Message, Method, TransactionId, Writer};
@@ -200,7 +233,11 @@ mod tests {
 
     /// What a client does with a user name and a password: derive the key and sign a message.
     fn signed_with(realm: &str, username: &str, password: &str) -> impl Fn(&IntegrityKey) -> bool {
-        let theirs = IntegrityKey::new(&Md5::digest(format!("{username}:{realm}:{password}")));
+        signed_by(&Md5::digest(format!("{username}:{realm}:{password}")))
+    }
+
+    fn signed_by(key: &[u8]) -> impl Fn(&IntegrityKey) -> bool + use<> {
+        let theirs = IntegrityKey::new(key);
         let mut bytes = Vec::new();
         Writer::success(&mut bytes, Method::REFRESH, TransactionId([0; 12]))
             .integrity(&theirs, Algorithm::Sha1)
@@ -211,9 +248,13 @@ mod tests {
         }
     }
 
+    fn by_md5(username: &str) -> Claim<'_> {
+        Claim { username, algorithm: PasswordAlgorithm::Md5 }
+    }
+
     fn check(credentials: &Credentials, username: &str, password: &str, unix: u64) -> Result<String, AuthFailure> {
         let matches = signed_with("example.org", username, password);
-        credentials.authenticate(username, unix, true, matches).map(|identity| identity.user.to_string())
+        credentials.authenticate(by_md5(username), unix, true, matches).map(|identity| identity.user.to_string())
     }
 
     #[test]
@@ -244,7 +285,7 @@ mod tests {
         assert_eq!(check(&credentials, &issued.username, &issued.password, 130), Err(AuthFailure::Expired { ago: 30 }));
         assert_eq!(check(&credentials, &issued.username, "wrong", 130), Err(AuthFailure::BadIntegrity));
         let matches = signed_with("example.org", &issued.username, &issued.password);
-        assert!(credentials.authenticate(&issued.username, 130, false, matches).is_ok());
+        assert!(credentials.authenticate(by_md5(&issued.username), 130, false, matches).is_ok());
     }
 
     #[test]
@@ -258,6 +299,60 @@ mod tests {
         assert_eq!(check(&credentials, "2000:dave", "pw", 9_999), Ok("2000:dave".into()));
         let issued = credentials.issue(Some("dave"), 2000).unwrap();
         assert_eq!(check(&credentials, "2000:dave", &issued.password, 1), Err(AuthFailure::BadIntegrity));
+    }
+
+    #[test]
+    fn sha256_keys_work_for_secrets_and_for_users_whose_key_is_known() {
+        let mut credentials = credentials(&["s"]);
+        let issued = credentials.issue(Some("u"), 100).unwrap();
+        let ask = |credentials: &Credentials, username: &str, password: &str| {
+            let matches = signed_by(&Sha256::digest(format!("{username}:example.org:{password}")));
+            let claim = Claim { username, algorithm: PasswordAlgorithm::Sha256 };
+            credentials.authenticate(claim, 1, true, matches).map(|identity| identity.user.to_string())
+        };
+        credentials.add_user("carol", "pw");
+        assert_eq!(credentials.algorithms(), [PasswordAlgorithm::Sha256, PasswordAlgorithm::Md5]);
+        assert_eq!(ask(&credentials, &issued.username, &issued.password), Ok("u".into()));
+        assert_eq!(ask(&credentials, "carol", "pw"), Ok("carol".into()));
+        assert_eq!(ask(&credentials, "carol", "no"), Err(AuthFailure::BadIntegrity));
+        credentials.add_user_keys("dave", [1; 16], Sha256::digest("dave:example.org:pw").into());
+        assert_eq!(ask(&credentials, "dave", "pw"), Ok("dave".into()));
+        assert_eq!(credentials.algorithms().len(), 2);
+        credentials.add_user_key("erin", Md5::digest("erin:example.org:pw").into());
+        assert_eq!(
+            credentials.algorithms(),
+            [PasswordAlgorithm::Md5],
+            "nobody may be asked for a key that is not known"
+        );
+        assert_eq!(ask(&credentials, "erin", "pw"), Err(AuthFailure::BadIntegrity));
+        assert_eq!(check(&credentials, "erin", "pw", 0), Ok("erin".into()));
+    }
+
+    #[test]
+    fn users_are_anonymous_only_when_all_are_known_beforehand() {
+        let mut credentials = credentials(&[]);
+        assert!(!credentials.is_anonymous());
+        credentials.add_user("carol", "pw");
+        assert!(credentials.is_anonymous());
+        assert_eq!(credentials.user_of_hash(&userhash("carol", "example.org")), Some("carol"));
+        assert_eq!(credentials.user_of_hash(&userhash("carol", "example.net")), None);
+        assert_eq!(credentials.user_of_hash(b"carol"), None);
+        credentials.add_secret(Secret::new("s").unwrap());
+        assert!(!credentials.is_anonymous());
+        assert!(
+            credentials.user_of_hash(&userhash("carol", "example.org")).is_some(),
+            "whoever sends it is understood"
+        );
+    }
+
+    #[test]
+    fn prepared_and_raw_texts_name_the_same_user() {
+        let mut credentials = credentials(&[]);
+        credentials.add_user("Zoe\u{308}", "pa\u{3000}ss");
+        for (name, password) in [("Zoe\u{308}", "pa\u{3000}ss"), ("Zo\u{eb}", "pa ss"), ("Zo\u{eb}", "pa\u{3000}ss")] {
+            assert_eq!(check(&credentials, name, password, 0), Ok("Zoe\u{308}".into()), "{name} {password}");
+        }
+        assert_eq!(credentials.user_of_hash(&userhash("Zoe\u{308}", "example.org")), Some("Zo\u{eb}"));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod action;
 mod allocate;
 mod allocation;
+mod authentication;
 mod binding;
 mod channel_bind;
 mod clock;

@@ -1,5 +1,5 @@
-//! What every request goes through before its method sees it: one walk over the attributes, authentication in the
-//! order of RFC 8489 §9.2.4, and afterwards the one place where answers are encoded.
+//! What every request goes through before its method sees it: one walk over the attributes; and afterwards the one place
+//! where answers are encoded.
 
 use std::net::SocketAddr;
 
@@ -7,20 +7,18 @@ use super::Relay;
 use super::action::{Action, Discard, Event, FiveTuple, Refusal, ReservationToken, Why};
 use super::clock::Now;
 use super::discovery::Told;
-use super::live::Expiry;
+use super::nonce::Offer;
 use super::table::Slot;
-use crate::credentials::{AuthFailure, Identity};
+use crate::credentials::Identity;
 use crate::wire::attribute::Malformed;
 use crate::wire::integrity::verify_fingerprint;
 use crate::wire::{
     AddressFamily, Algorithm, Attribute, AttributeType, ErrorCode, IntegrityKey, Message, Method, TransactionId, Writer,
 };
 
-/// How many unknown attributes a 420 names; more would only make the answer larger.
-const MOST_UNKNOWN: usize = 8;
-
-/// USERNAME has fewer than 509 bytes (RFC 8489 §14.3); a longer one would only be hashed and logged.
-const LONGEST_USERNAME: usize = 508;
+/// How many unknown attributes a 420 names: more than any client could mean, and the answer still fits the smallest
+/// packet that every path carries.
+const MOST_UNKNOWN: usize = 64;
 
 /// What this server understands of requests; anything else below 0x8000 is answered with 420 (RFC 8489 §6.3.1).
 const UNDERSTOOD: &[AttributeType] = &[
@@ -29,6 +27,8 @@ const UNDERSTOOD: &[AttributeType] = &[
     AttributeType::MESSAGE_INTEGRITY_SHA256,
     AttributeType::REALM,
     AttributeType::NONCE,
+    AttributeType::USERHASH,
+    AttributeType::PASSWORD_ALGORITHM,
     AttributeType::CHANNEL_NUMBER,
     AttributeType::LIFETIME,
     AttributeType::XOR_PEER_ADDRESS,
@@ -45,15 +45,16 @@ pub(super) struct Request<'a> {
     pub(super) message: Message<'a>,
     pub(super) from: &'a FiveTuple,
     /// The integrity attribute to check: SHA-256 where there are both (RFC 8489 §9.2.4).
-    integrity: Option<Attribute<'a>>,
+    pub(super) integrity: Option<Attribute<'a>>,
+    /// There is a SHA-1 one too.
+    pub(super) has_sha1: bool,
     /// Attributes from here on are not protected and not looked at.
     end: usize,
     /// What is understood beyond [`UNDERSTOOD`].
     also_understood: &'static [AttributeType],
     has_fingerprint: bool,
-    malformed: bool,
-    unknown: [AttributeType; MOST_UNKNOWN],
-    unknown_count: usize,
+    pub(super) malformed: bool,
+    has_unknown: bool,
 }
 
 /// Who sent a request, and with what its answers are signed.
@@ -112,7 +113,7 @@ pub(super) struct Answer<'a> {
 }
 
 impl Answer<'_> {
-    /// Everything after authentication is signed, with the algorithm that the client chose (RFC 8489 §9.2.4).
+    /// Everything after authentication is signed (RFC 8489 §9.2.4).
     pub(super) fn signed(self, auth: &Authenticated) -> Answer<'_> {
         Answer {
             client: self.client,
@@ -136,12 +137,12 @@ impl<'a> Request<'a> {
             message,
             from,
             integrity: None,
+            has_sha1: false,
             end: message.as_bytes().len(),
             also_understood,
             has_fingerprint: false,
             malformed: false,
-            unknown: [AttributeType(0); MOST_UNKNOWN],
-            unknown_count: 0,
+            has_unknown: false,
         };
         for attribute in message.attributes() {
             let Ok(attribute) = attribute else {
@@ -157,8 +158,7 @@ impl<'a> Request<'a> {
                 }
                 AttributeType::MESSAGE_INTEGRITY if request.integrity.is_none() => request.protect(attribute),
                 AttributeType::MESSAGE_INTEGRITY_SHA256 => request.protect(attribute),
-                _ if request.integrity.is_none() => request.note(attribute.kind),
-                _ => {}
+                kind => request.has_unknown |= request.integrity.is_none() && request.is_unknown(kind),
             }
         }
         Ok(request)
@@ -167,20 +167,10 @@ impl<'a> Request<'a> {
     fn protect(&mut self, attribute: Attribute<'a>) {
         if self.integrity.is_none() {
             self.end = attribute.offset;
+            self.has_sha1 = attribute.kind == AttributeType::MESSAGE_INTEGRITY;
         }
         if self.integrity.is_none_or(|known| known.kind == AttributeType::MESSAGE_INTEGRITY) {
             self.integrity = Some(attribute);
-        }
-    }
-
-    fn note(&mut self, kind: AttributeType) {
-        if kind.is_comprehension_required()
-            && !UNDERSTOOD.contains(&kind)
-            && !self.also_understood.contains(&kind)
-            && let Some(place) = self.unknown.get_mut(self.unknown_count)
-        {
-            *place = kind;
-            self.unknown_count += 1;
         }
     }
 
@@ -196,8 +186,17 @@ impl<'a> Request<'a> {
         self.all(kind).next()
     }
 
-    pub(super) fn unknown(&self) -> &[AttributeType] {
-        self.unknown.get(..self.unknown_count).unwrap_or_default()
+    /// Whether a request with this attribute cannot be processed (RFC 8489 §6.3.1).
+    fn is_unknown(&self, kind: AttributeType) -> bool {
+        kind.is_comprehension_required() && !UNDERSTOOD.contains(&kind) && !self.also_understood.contains(&kind)
+    }
+
+    /// What has to be understood and is not, in the order of the message.
+    fn unknown(&self) -> Vec<AttributeType> {
+        let end = self.end;
+        let before = |attribute: &Attribute<'_>| attribute.offset < end;
+        let kinds = self.message.attributes().flatten().take_while(before).map(|attribute| attribute.kind);
+        kinds.filter(|kind| self.is_unknown(*kind)).take(MOST_UNKNOWN).collect()
     }
 
     /// Malformed or not understood, as far as can be told without the method (RFC 8489 §6.3.1).
@@ -205,7 +204,7 @@ impl<'a> Request<'a> {
         if self.malformed {
             return Err(Reject::malformed());
         }
-        if self.unknown_count > 0 {
+        if self.has_unknown {
             return Err(Reject::new(ErrorCode::UnknownAttribute, Why::Unknown));
         }
         Ok(())
@@ -222,96 +221,12 @@ impl<'a> Request<'a> {
         }
     }
 
-    fn text(&self, kind: AttributeType) -> Option<&'a [u8]> {
+    pub(super) fn value(&self, kind: AttributeType) -> Option<&'a [u8]> {
         self.find(kind).map(|attribute| attribute.value)
     }
 }
 
 impl Relay {
-    /// RFC 8489 §9.2.4. The nonce is checked before any key is derived, so that a forged request costs one MAC.
-    pub(super) fn authenticate(&self, now: Now, request: &Request<'_>) -> Result<Authenticated, Reject> {
-        let unauthenticated = |why| Reject::new(ErrorCode::Unauthenticated, why);
-        let live = &self.live;
-        if live.credentials.is_empty() {
-            return Err(Reject::new(ErrorCode::Forbidden, Why::NoCredentials));
-        }
-        if request.malformed {
-            return Err(Reject::malformed());
-        }
-        let integrity = request.integrity.ok_or(unauthenticated(Why::Challenge))?;
-        let (Some(username), Some(realm), Some(nonce)) = (
-            request.text(AttributeType::USERNAME),
-            request.text(AttributeType::REALM),
-            request.text(AttributeType::NONCE),
-        ) else {
-            return Err(Reject::malformed());
-        };
-        if username.len() > LONGEST_USERNAME {
-            return Err(Reject::malformed());
-        }
-        if !self.nonces.verify(now.mono, request.from.client, nonce, live.lifetimes.nonce) {
-            return Err(Reject::new(ErrorCode::StaleNonce, Why::StaleNonce));
-        }
-        if realm != live.credentials.realm().as_bytes() {
-            return Err(unauthenticated(Why::WrongRealm));
-        }
-        let username =
-            std::str::from_utf8(username).map_err(|_| unauthenticated(Why::Auth(AuthFailure::UnknownUser)))?;
-        let slot = self.table.of_client(request.from);
-        let (identity, mine) = self.identify(now, request, username, integrity, slot)?;
-        if self.revoked.contains(username, &identity.user, identity.expires, now.unix) {
-            return Err(unauthenticated(Why::Auth(AuthFailure::Revoked)));
-        }
-        let algorithm = match integrity.kind {
-            AttributeType::MESSAGE_INTEGRITY_SHA256 => Algorithm::Sha256,
-            _ => Algorithm::Sha1,
-        };
-        Ok(Authenticated { identity, username: username.into(), algorithm, slot: slot.filter(|_| mine) })
-    }
-
-    /// Whose key signed the request, and whether the five-tuple's allocation, if any, is his. The key of an
-    /// established allocation is at hand, so its own user costs no derivation; where it does not match, realm or
-    /// password may have changed since.
-    fn identify(
-        &self,
-        now: Now,
-        request: &Request<'_>,
-        username: &str,
-        integrity: Attribute<'_>,
-        slot: Option<Slot>,
-    ) -> Result<(Identity, bool), Reject> {
-        let failed = |failure| Reject::new(ErrorCode::Unauthenticated, Why::Auth(failure));
-        let matches = |key: &IntegrityKey| key.verify(request.message.as_bytes(), &integrity);
-        let strict = self.live.expiry == Expiry::Strict;
-        let own = slot.and_then(|slot| self.table.get(slot)).filter(|allocation| *allocation.username == *username);
-        let Some(allocation) = own.filter(|allocation| matches(&allocation.key)) else {
-            let checks_expiry = strict || request.message.method() == Method::ALLOCATE;
-            let identity = self.live.credentials.authenticate(username, now.unix, checks_expiry, matches);
-            return identity.map(|identity| (identity, own.is_some())).map_err(failed);
-        };
-        if let Some(ago) = allocation.credential_expires.and_then(|expires| now.unix.checked_sub(expires))
-            && strict
-        {
-            return Err(failed(AuthFailure::Expired { ago }));
-        }
-        let identity = Identity {
-            user: allocation.user.clone(),
-            expires: allocation.credential_expires,
-            key: allocation.key.clone(),
-        };
-        Ok((identity, true))
-    }
-
-    /// The slot of the requester's allocation, or the right error: 437 without one, 441 when it is another's
-    /// (RFC 8656 §5).
-    pub(super) fn own_allocation(&self, request: &Request<'_>, auth: &Authenticated) -> Result<Slot, Reject> {
-        match (auth.slot, self.table.of_client(request.from)) {
-            (Some(slot), _) => Ok(slot),
-            (None, Some(_)) => Err(Reject::new(ErrorCode::WrongCredentials, Why::WrongUser)),
-            (None, None) => Err(Reject::new(ErrorCode::AllocationMismatch, Why::NoAllocation)),
-        }
-    }
-
     /// Encodes a success response.
     pub(super) fn accept(&mut self, answer: Answer<'_>, success: Success, out: &mut Vec<u8>) -> Action {
         let mut writer = Writer::success(out, answer.method, answer.id);
@@ -353,10 +268,15 @@ impl Relay {
         match reject.code {
             ErrorCode::Unauthenticated | ErrorCode::StaleNonce => {
                 writer.attribute(AttributeType::REALM, self.live.credentials.realm().as_bytes());
-                writer.attribute(AttributeType::NONCE, &self.nonces.make(now.mono, answer.client));
+                let credentials = &self.live.credentials;
+                writer.attribute(
+                    AttributeType::NONCE,
+                    &self.nonces.make(now.mono, answer.client, Offer::from(&**credentials)),
+                );
+                writer.password_algorithms(credentials.algorithms());
             }
             ErrorCode::UnknownAttribute => {
-                writer.unknown_attributes(details.unknown);
+                writer.unknown_attributes(&details.unknown);
             }
             _ => {}
         }
@@ -389,9 +309,9 @@ impl Relay {
 }
 
 /// What an error response says or logs beyond its code.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Details<'a> {
-    pub(super) unknown: &'a [AttributeType],
+    unknown: Vec<AttributeType>,
     pub(super) username: Option<&'a str>,
 }
 
@@ -399,7 +319,8 @@ impl<'a> Details<'a> {
     /// The unknown attributes of a request, and its user name where a credential is the cause.
     pub(super) fn of(request: &'a Request<'_>, why: Why) -> Details<'a> {
         let named = matches!(why, Why::Auth(_) | Why::WrongUser);
-        let username = request.text(AttributeType::USERNAME).filter(|_| named);
-        Details { unknown: request.unknown(), username: username.and_then(|bytes| std::str::from_utf8(bytes).ok()) }
+        let username = request.value(AttributeType::USERNAME).filter(|_| named);
+        let unknown = if why == Why::Unknown { request.unknown() } else { Vec::new() };
+        Details { unknown, username: username.and_then(|bytes| std::str::from_utf8(bytes).ok()) }
     }
 }

@@ -6,6 +6,9 @@ use super::address::{self, AddressFamily};
 use super::message::{HEADER_LENGTH, TransactionId};
 use super::{ChannelNumber, padding, read_u16, read_u32};
 
+/// The longest ALTERNATE-DOMAIN (RFC 8489 §14.16).
+const LONGEST_DOMAIN: usize = 255;
+
 /// An attribute's number; any value is representable, the known ones have names in [`REGISTRY`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AttributeType(pub u16);
@@ -133,6 +136,12 @@ impl<'a> Attribute<'a> {
         if self.value.len() == 4 { read_u16(self.value, 0).map(ChannelNumber).ok_or(Malformed) } else { Err(Malformed) }
     }
 
+    /// The name in ALTERNATE-DOMAIN: a DNS name of at most 255 ASCII characters (RFC 8489 §14.16).
+    pub fn domain(&self) -> Result<&'a str, Malformed> {
+        let text = std::str::from_utf8(self.value).map_err(|_| Malformed)?;
+        if is_domain(text) { Ok(text) } else { Err(Malformed) }
+    }
+
     /// The code of an ERROR-CODE attribute, 300–699 (RFC 8489 §14.8).
     pub fn error_code(&self) -> Result<u16, Malformed> {
         let (Some(class), Some(number)) = (self.value.get(2), self.value.get(3)) else {
@@ -141,6 +150,18 @@ impl<'a> Attribute<'a> {
         let (class, number) = (u16::from(class & 7), u16::from(*number));
         if (3..=6).contains(&class) && number <= 99 { Ok(class * 100 + number) } else { Err(Malformed) }
     }
+}
+
+/// Whether a text is a DNS name as ALTERNATE-DOMAIN may hold it: labels of 1 to 63 letters, digits and inner hyphens
+/// (RFC 1123 §2.1), 255 characters at most.
+pub fn is_domain(text: &str) -> bool {
+    let label = |label: &str| {
+        let edges = !label.starts_with('-') && !label.ends_with('-');
+        (1..=63).contains(&label.len())
+            && edges
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    text.len() <= LONGEST_DOMAIN && text.strip_suffix('.').unwrap_or(text).split('.').all(label)
 }
 
 /// Walks the attributes of a message. After the first [`Malformed`] item it ends.
@@ -229,5 +250,32 @@ mod tests {
         assert_eq!(attribute(&[0, 0, 4, 1][..]).error_code(), Ok(401));
         assert_eq!(attribute(&[0, 0, 4, 100][..]).error_code(), Err(Malformed));
         assert_eq!(attribute(&[0x40, 0, 0, 0][..]).channel_number(), Ok(ChannelNumber(0x4000)));
+    }
+
+    /// RFC 8489 §10, §14.15, §14.16: what a client of ours reads from a 300.
+    #[test]
+    fn alternate_server_and_domain_are_read() {
+        let bytes = message(&[
+            0x80, 0x23, 0, 8, 0, 1, 0x0d, 0x96, 192, 0, 2, 7, // ALTERNATE-SERVER
+            0x80, 0x03, 0, 11, b'e', b'x', b'a', b'm', b'p', b'l', b'e', b'.', b'o', b'r', b'g',
+            0, // ALTERNATE-DOMAIN
+        ]);
+        let found: Vec<_> = Message::parse(&bytes).unwrap().attributes().map(Result::unwrap).collect();
+        assert_eq!(
+            (found[0].kind, found[0].address()),
+            (AttributeType::ALTERNATE_SERVER, Ok("192.0.2.7:3478".parse().unwrap()))
+        );
+        assert_eq!((found[1].kind, found[1].domain()), (AttributeType::ALTERNATE_DOMAIN, Ok("example.org")));
+    }
+
+    #[test]
+    fn a_domain_is_a_dns_name() {
+        let long = [["a".repeat(63).as_str()].repeat(3).join("."), "b".repeat(64)].join(".");
+        for name in ["example.org", "a", "xn--mnchen-3ya.de", "1.example", "example.org.", &long[..254]] {
+            assert!(is_domain(name), "{name}");
+        }
+        for name in ["", ".", "a..b", "-a.org", "a-.org", "a b.org", "ä.org", "a_b.org", long.as_str(), "a.org:5349"] {
+            assert!(!is_domain(name), "{name}");
+        }
     }
 }

@@ -12,6 +12,7 @@ use zeroize::Zeroize;
 
 use super::attribute::{Attribute, AttributeType};
 use super::message::HEADER_LENGTH;
+use super::password::PasswordAlgorithm;
 
 /// FINGERPRINT is the CRC-32 of the message XOR this constant (RFC 8489 §14.7).
 const FINGERPRINT_XOR: u32 = 0x5354_554e;
@@ -51,6 +52,15 @@ impl IntegrityKey {
             *to = *from;
         }
         IntegrityKey { key: stored, length: u8::try_from(length).unwrap_or(0), sha1: keyed(key) }
+    }
+
+    /// Whether the key has the length of those that an algorithm yields.
+    pub fn is_of(&self, algorithm: PasswordAlgorithm) -> bool {
+        let length = match algorithm {
+            PasswordAlgorithm::Md5 => 16,
+            PasswordAlgorithm::Sha256 => 32,
+        };
+        usize::from(self.length) == length
     }
 
     /// Whether `attribute`, an integrity attribute of `message`, has the value this key yields; constant time.
@@ -186,6 +196,44 @@ mod tests {
         // "The<U+00AD>M<U+00AA>tr<U+2168>" after SASLprep.
         let key = Md5::digest([username, b":example.org:TheMatrIX"].concat());
         assert!(IntegrityKey::new(&key).verify(&bytes, &find(&message, AttributeType::MESSAGE_INTEGRITY)));
+    }
+
+    // RFC 8489 appendix B.1 as erratum 6268 corrects it: USERHASH, PASSWORD-ALGORITHM SHA-256, MESSAGE-INTEGRITY-SHA256.
+    const LONG_TERM_SHA256: &str = "00010090 2112a442 78ad3433 c6ad72c0 29da412e 001e0020 4a3cf38f ef6992bd a952c678
+        0417da0f 24819415 569e60b2 05c46e41 407f1704 00150029 6f624d61 744a6f73 32414141 43662f2f 3439396b 39353464
+        364f4c33 346f4c39 46535476 79363473 41000000 0014000b 6578616d 706c652e 6f726700 001d0004 00020000 001c0020
+        b5c7bf00 5b6c52a2 1c51c5e8 92f81924 136296cb 927c4314 9309278c c6518e65";
+
+    #[test]
+    fn rfc8489_long_term_sha256_vector() {
+        let bytes = unhex(LONG_TERM_SHA256);
+        let message = Message::parse(&bytes).unwrap();
+        let username = "\u{30de}\u{30c8}\u{30ea}\u{30c3}\u{30af}\u{30b9}";
+        let hash = Sha256::digest([username, ":example.org"].concat());
+        assert_eq!(find(&message, AttributeType::USERHASH).value, hash.as_slice());
+        let algorithm = find(&message, AttributeType::PASSWORD_ALGORITHM).password_algorithm();
+        assert_eq!(algorithm, Ok(Some(PasswordAlgorithm::Sha256)));
+        let key = Sha256::digest([username, ":example.org:TheMatrIX"].concat());
+        assert!(IntegrityKey::new(&key).verify(&bytes, &find(&message, AttributeType::MESSAGE_INTEGRITY_SHA256)));
+    }
+
+    /// RFC 5769's first request, signed with SHA-256 as well: the second MAC covers the first, the first knows nothing
+    /// of the second.
+    #[test]
+    fn both_integrity_attributes_verify_in_one_message() {
+        let key = IntegrityKey::new(b"VOkJxbRl1RmTxUk/WvJxBt");
+        let mut out = Vec::new();
+        let id = Message::parse(&unhex(REQUEST)).unwrap().transaction_id();
+        Writer::success(&mut out, crate::wire::Method::BINDING, id)
+            .integrity(&key, Algorithm::Sha1)
+            .integrity(&key, Algorithm::Sha256)
+            .fingerprint()
+            .finish();
+        let message = Message::parse(&out).unwrap();
+        for kind in [AttributeType::MESSAGE_INTEGRITY, AttributeType::MESSAGE_INTEGRITY_SHA256] {
+            assert!(key.verify(&out, &find(&message, kind)));
+        }
+        assert!(verify_fingerprint(&out, &find(&message, AttributeType::FINGERPRINT)));
     }
 
     #[test]

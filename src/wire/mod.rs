@@ -11,6 +11,7 @@ pub mod error;
 pub mod frame;
 pub mod integrity;
 pub mod message;
+pub mod password;
 pub mod writer;
 
 pub use address::AddressFamily;
@@ -20,6 +21,7 @@ pub use error::ErrorCode;
 pub use frame::{Frame, FrameError};
 pub use integrity::{Algorithm, IntegrityKey};
 pub use message::{Class, Message, Method, ParseError, TransactionId};
+pub use password::PasswordAlgorithm;
 pub use writer::Writer;
 
 /// What the first byte of a datagram, or of a frame on a stream, announces (RFC 8656 §12, RFC 7983 §7).

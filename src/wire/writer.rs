@@ -9,6 +9,7 @@ use super::error::ErrorCode;
 use super::integrity::{self, Algorithm, IntegrityKey};
 use super::message::{Class, HEADER_LENGTH, MAGIC_COOKIE, Method, TransactionId, encode_type};
 use super::padding;
+use super::password::PasswordAlgorithm;
 
 /// Builds one message; the length field is right after every call. The buffer is only appended to, so a buffer
 /// that keeps its capacity makes encoding free of memory allocation.
@@ -89,6 +90,16 @@ impl<'a> Writer<'a> {
             self.out.extend_from_slice(&kind.0.to_be_bytes());
         }
         self.pad(kinds.len() * 2);
+        self
+    }
+
+    /// Adds PASSWORD-ALGORITHMS, the preferred one first (RFC 8489 §14.11).
+    pub fn password_algorithms(&mut self, algorithms: &[PasswordAlgorithm]) -> &mut Self {
+        self.header(AttributeType::PASSWORD_ALGORITHMS, algorithms.len() * 4);
+        for algorithm in algorithms {
+            self.out.extend_from_slice(&algorithm.value());
+        }
+        self.pad(0);
         self
     }
 

@@ -10,7 +10,8 @@ use turnwell::wire::{Algorithm, AttributeType, Class, ErrorCode, IntegrityKey, M
 use crate::client::{Client, REALM, Reply, udp};
 use crate::harness::{OTHER_PEER, Outcome, PEER, World, addr, config, seconds};
 
-const CHALLENGE: [AttributeType; 3] = [AttributeType::ERROR_CODE, AttributeType::REALM, AttributeType::NONCE];
+const CHALLENGE: [AttributeType; 4] =
+    [AttributeType::ERROR_CODE, AttributeType::REALM, AttributeType::NONCE, AttributeType::PASSWORD_ALGORITHMS];
 const BARE_ERROR: [AttributeType; 1] = [AttributeType::ERROR_CODE];
 
 /// A request put together by hand, signed with what `client` knows where `attributes` say so.
@@ -269,7 +270,7 @@ fn answers_are_signed_with_the_algorithm_of_the_request() {
 }
 
 #[test]
-fn of_two_integrity_attributes_sha256_decides_and_signs() {
+fn of_two_integrity_attributes_sha256_decides_and_without_a_password_algorithm_sha1_signs() {
     let mut world = World::new();
     let mut client = world.client(1000);
     let wrong = IntegrityKey::new(b"wrong");
@@ -281,7 +282,7 @@ fn of_two_integrity_attributes_sha256_decides_and_signs() {
     let key = client.key.clone();
     let bytes = both(&key, &key, &mut client);
     let reply = world.packet(&client.at, &bytes).reply();
-    assert_eq!((reply.code(), reply.signature(&key)), (437, Some(Algorithm::Sha256)));
+    assert_eq!((reply.code(), reply.signature(&key)), (437, Some(Algorithm::Sha1)));
     let bytes = both(&key, &wrong, &mut client);
     assert_eq!(world.packet(&client.at, &bytes).reply().code(), 401);
     let bytes = both(&wrong, &key, &mut client);

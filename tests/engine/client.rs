@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use md5::{Digest, Md5};
+use sha2::Sha256;
 use turnwell::relay::{FiveTuple, ListenerId, ReservationToken};
 use turnwell::wire::integrity::verify_fingerprint;
 use turnwell::wire::{
@@ -26,6 +27,11 @@ pub(crate) struct Client {
     pub(crate) key: IntegrityKey,
     pub(crate) nonce: Vec<u8>,
     pub(crate) algorithm: Algorithm,
+    /// PASSWORD-ALGORITHMS and PASSWORD-ALGORITHM as they are sent; a client of RFC 5389 has neither.
+    pub(crate) algorithms: Option<Vec<u8>>,
+    pub(crate) chosen: Option<Vec<u8>>,
+    /// USERHASH stands in place of USERNAME.
+    pub(crate) is_anonymous: bool,
     pub(crate) transactions: u64,
 }
 
@@ -40,6 +46,9 @@ impl Client {
             key: long_term_key(username, REALM, password),
             nonce: b"none yet".to_vec(),
             algorithm: Algorithm::Sha1,
+            algorithms: None,
+            chosen: None,
+            is_anonymous: false,
             transactions: 0,
         }
     }
@@ -70,11 +79,34 @@ impl Client {
 
     /// The attributes that authenticate a request.
     pub(crate) fn prove(&self, writer: &mut Writer<'_>) {
-        writer
-            .attribute(AttributeType::USERNAME, self.username.as_bytes())
-            .attribute(AttributeType::REALM, self.realm.as_bytes())
-            .attribute(AttributeType::NONCE, &self.nonce)
-            .integrity(&self.key, self.algorithm);
+        if self.is_anonymous {
+            let hash = Sha256::digest(format!("{}:{}", self.username, self.realm));
+            writer.attribute(AttributeType::USERHASH, &hash);
+        } else {
+            writer.attribute(AttributeType::USERNAME, self.username.as_bytes());
+        }
+        writer.attribute(AttributeType::REALM, self.realm.as_bytes()).attribute(AttributeType::NONCE, &self.nonce);
+        let said =
+            [(AttributeType::PASSWORD_ALGORITHMS, &self.algorithms), (AttributeType::PASSWORD_ALGORITHM, &self.chosen)];
+        for (kind, value) in said {
+            if let Some(value) = value {
+                writer.attribute(kind, value);
+            }
+        }
+        writer.integrity(&self.key, self.algorithm);
+    }
+
+    /// The same client as one of RFC 8489 that has read this list and chose SHA-256.
+    pub(crate) fn modern(&self, password: &str, algorithms: &[u8]) -> Client {
+        let key = Sha256::digest(format!("{}:{}:{password}", self.username, self.realm));
+        Client {
+            key: IntegrityKey::new(&key),
+            algorithm: Algorithm::Sha256,
+            algorithms: Some(algorithms.to_vec()),
+            chosen: Some(vec![0, 2, 0, 0]),
+            transactions: self.transactions + 1000,
+            ..self.clone()
+        }
     }
 
     /// A request without any credential.

@@ -12,6 +12,7 @@ mod dual;
 mod errors;
 mod events;
 mod expiry;
+mod features;
 mod hairpin;
 mod harness;
 mod isolation;

@@ -6,6 +6,7 @@ mod bench;
 mod caller;
 mod cli;
 mod drain;
+mod features;
 mod http;
 mod logs;
 mod oracle;

@@ -78,34 +78,49 @@ impl Oracle {
         let listeners = dev.ready[name].as_array().expect("listeners");
         let addresses = listeners.iter().filter_map(|text| text.as_str()?.parse::<SocketAddr>().ok());
         let server = { addresses }.find(|address| address.is_ipv6() == v6).expect("a listener of the family");
-        let (arrives, arrived) = mpsc::channel();
-        let (mut streams, mut udp) = (HashMap::new(), None);
-        let client = if way == Way::Udp {
-            let socket = UdpSocket::bind(SocketAddr::new(server.ip(), 0)).expect("a socket");
-            socket.connect(server).expect("a way to the server");
-            let local = socket.local_addr().expect("its address");
-            let (reader, arrives) = (socket.try_clone().expect("the socket again"), arrives.clone());
-            thread::spawn(move || {
-                let mut packet = [0; 65_536];
-                while let Ok(length) = reader.recv(&mut packet) {
-                    if arrives.send((local, packet[..length].to_vec())).is_err() {
-                        return;
-                    }
-                }
-            });
-            udp = Some(socket);
-            Client::Udp(TurnClientUdp::allocate(local, server, config))
-        } else {
-            let (local, stream) = connect(server, &arrives);
-            streams.insert(local, stream);
-            if way == Way::Tcp {
-                Client::Tcp(TurnClientTcp::allocate(local, server, config))
-            } else {
-                let name = ServerName::try_from("localhost").expect("a name");
-                Client::Tls(TurnClientRustls::allocate(local, server, config, name, tls(dev)))
+        match way {
+            Way::Udp => Oracle::start_udp(server, config),
+            Way::Tcp | Way::Tls => {
+                let (arrives, arrived) = mpsc::channel();
+                let (local, stream) = connect(server, &arrives);
+                let client = if way == Way::Tcp {
+                    Client::Tcp(TurnClientTcp::allocate(local, server, config))
+                } else {
+                    let name = ServerName::try_from("localhost").expect("a name");
+                    Client::Tls(TurnClientRustls::allocate(local, server, config, name, tls(dev)))
+                };
+                let streams = HashMap::from([(local, stream)]);
+                Oracle { streams, ..Oracle::new(client, None, arrived, arrives) }
             }
-        };
-        let (events, data) = (Vec::new(), Vec::new());
+        }
+    }
+
+    /// A client of a server over UDP.
+    pub(crate) fn start_udp(server: SocketAddr, config: TurnConfig) -> Oracle {
+        let (arrives, arrived) = mpsc::channel();
+        let socket = UdpSocket::bind(SocketAddr::new(server.ip(), 0)).expect("a socket");
+        socket.connect(server).expect("a way to the server");
+        let local = socket.local_addr().expect("its address");
+        let (reader, sender) = (socket.try_clone().expect("the socket again"), arrives.clone());
+        thread::spawn(move || {
+            let mut packet = [0; 65_536];
+            while let Ok(length) = reader.recv(&mut packet) {
+                if sender.send((local, packet[..length].to_vec())).is_err() {
+                    return;
+                }
+            }
+        });
+        let client = Client::Udp(TurnClientUdp::allocate(local, server, config));
+        Oracle::new(client, Some(socket), arrived, arrives)
+    }
+
+    fn new(
+        client: Client,
+        udp: Option<UdpSocket>,
+        arrived: mpsc::Receiver<(SocketAddr, Vec<u8>)>,
+        arrives: mpsc::Sender<(SocketAddr, Vec<u8>)>,
+    ) -> Oracle {
+        let (streams, events, data) = (HashMap::new(), Vec::new(), Vec::new());
         Oracle { client, udp, streams, arrived, arrives, began: Instant::now(), events, data, closed: 0 }
     }
 

@@ -246,6 +246,8 @@ pub struct User {
     pub password: Option<SecretText>,
     /// Instead of the password: MD5 of `name:realm:password` in 32 hexadecimal digits (RFC 8489 §9.2.2).
     pub key: Option<SecretText>,
+    /// Beside `key`: SHA-256 of the same in 64 hexadecimal digits. Without it nobody is offered SHA-256.
+    pub key_sha256: Option<SecretText>,
 }
 
 /// `credentials.expiry`

@@ -9,6 +9,7 @@ use super::api_key::hexadecimal;
 use super::file;
 use super::problem::Fault;
 use super::secret::Places;
+use super::units::SecretText;
 use crate::credentials::{Credentials, Secret};
 use crate::net::Quotas;
 use crate::relay::{ChannelNumbers, DefaultFamily, Lifetimes, Limits, PeerPolicy, RelayAddress};
@@ -248,32 +249,47 @@ impl file::User {
                 "write a shorter printable name",
             ));
         }
-        match (&self.password, &self.key) {
-            (Some(password), None) if password.expose().is_empty() => {
+        match (&self.password, &self.key, &self.key_sha256) {
+            (Some(password), None, None) if password.expose().is_empty() => {
                 Err(Fault::new(format!("{key}.password"), "the password is empty", "write a password"))
             }
-            (Some(password), None) => {
+            (Some(password), None, None) => {
                 credentials.add_user(&self.name, password.expose());
                 Ok(())
             }
-            (None, Some(digits)) => {
-                let wrong = || {
-                    Fault::new(
-                        format!("{key}.key"),
-                        "the key is not 32 hexadecimal digits",
-                        "write the output of `printf %s NAME:REALM:PASSWORD | md5sum`",
-                    )
-                };
-                credentials.add_user_key(&self.name, hexadecimal(digits.expose()).ok_or_else(wrong)?);
+            (None, Some(md5), None) => {
+                credentials.add_user_key(&self.name, user_key(md5, key, "key", "md5sum")?);
                 Ok(())
             }
-            (Some(_), Some(_)) | (None, None) => Err(Fault::new(
+            (None, Some(md5), Some(sha256)) => {
+                let md5 = user_key(md5, key, "key", "md5sum")?;
+                credentials.add_user_keys(&self.name, md5, user_key(sha256, key, "key-sha256", "sha256sum")?);
+                Ok(())
+            }
+            (Some(_), ..) | (None, None, None) => Err(Fault::new(
                 key,
                 "a user has either a password or a key",
                 "give exactly one of `password` and `key`",
             )),
+            (None, None, Some(_)) => Err(Fault::new(
+                format!("{key}.key-sha256"),
+                "most clients know MD5 only",
+                "give `key` beside it, or `password` instead of both",
+            )),
         }
     }
+}
+
+/// A key of a static user in hexadecimal digits.
+fn user_key<const N: usize>(digits: &SecretText, user: &str, name: &str, tool: &str) -> Result<[u8; N], Fault> {
+    let wrong = || {
+        Fault::new(
+            format!("{user}.{name}"),
+            format!("the key is not {} hexadecimal digits", 2 * N),
+            format!("write the output of `printf %s NAME:REALM:PASSWORD | {tool}`"),
+        )
+    };
+    hexadecimal(digits.expose()).ok_or_else(wrong)
 }
 
 impl From<file::Expiry> for Expiry {
