@@ -56,7 +56,7 @@ impl Host {
             // There is one listener, so no answer leaves from another.
             Action::Discard(_) | Action::ReplyFrom { .. } => Ok(0),
             Action::Reply { out: reply } => self.server.send_to(&out[reply], source),
-            Action::ToPeer { relay, peer, payload } => self.relays[&relay].send_to(&packet[payload], peer.0),
+            Action::ToPeer { relay, peer, payload, .. } => self.relays[&relay].send_to(&packet[payload], peer.0),
             Action::ToClient { client, out: head, payload, padding } => {
                 let whole = [&out[head], &packet[payload], &[0; 3][..usize::from(padding)]].concat();
                 self.server.send_to(&whole, client.client)

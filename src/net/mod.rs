@@ -273,6 +273,8 @@ fn bind_listeners(config: &Config, listening: &[SocketAddr]) -> Result<Vec<UdpSo
         receive_buffer: config.receive_buffer,
         send_buffer: config.send_buffer,
         gro: true,
+        errors: false,
+        fragments: true,
     };
     let bind = |addr: &SocketAddr| bind_udp(*addr, options).map_err(|error| StartError::Listen { addr: *addr, error });
     listening.iter().map(bind).collect()

@@ -11,7 +11,9 @@ use std::ops::Range;
 
 use super::counters::NetCounters;
 use super::relays::Relays;
-use super::sys::{Epoll, MAX_SEGMENTED_BYTES, MAX_SEGMENTS, Outgoing, ReceiveBatch, SendBatch, UdpSocket};
+use super::sys::{
+    Epoll, MAX_SEGMENTED_BYTES, MAX_SEGMENTS, Outgoing, ReceiveBatch, SendBatch, UdpSocket, may_be_of_earlier,
+};
 use crate::relay::{ListenerId, RelayId};
 
 /// How many clients without segmentation are remembered; beyond it the memory is emptied and learnt anew.
@@ -21,7 +23,8 @@ const MOST_REFUSED: usize = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Target {
     Client(ListenerId, SocketAddr),
-    Peer(RelayId, SocketAddr),
+    /// Out of a relay socket; with `true` it must not be fragmented.
+    Peer(RelayId, SocketAddr, bool),
 }
 
 /// Where a payload stands until the flush.
@@ -204,7 +207,7 @@ impl Outbox {
                 }
                 Err(_) => {
                     if let Some(run) = self.runs.get(run as usize).filter(|_| segmented) {
-                        let (Target::Client(_, address) | Target::Peer(_, address)) = run.target;
+                        let (Target::Client(_, address) | Target::Peer(_, address, _)) = run.target;
                         remember(&mut self.refused, address);
                         parts.send_singly(run, socket, Some(address), &mut self.singles, counters);
                     } else {
@@ -220,9 +223,10 @@ impl Outbox {
     fn flush_relays(&mut self, relays: &mut Relays, epoll: &Epoll, buffers: Buffers<'_>, counters: &mut NetCounters) {
         let parts = Parts { bytes: &self.bytes, entries: &self.entries, buffers };
         for run in &self.runs {
-            let Target::Peer(id, peer) = run.target else { continue };
+            let Target::Peer(id, peer, dont_fragment) = run.target else { continue };
             relays.note(epoll, id, peer, run.count);
             let Some(relay) = relays.get_mut(id) else { continue };
+            relay.set_dont_fragment(dont_fragment, peer);
             let (socket, destination) = relay.route(peer);
             if run.count > 1 && !relay.segments {
                 parts.send_singly(run, socket, destination, &mut self.singles, counters);
@@ -230,9 +234,9 @@ impl Outbox {
             }
             let mut out = self.batch.begin();
             parts.gather(run, run.count > 1, destination, &mut out);
-            // A connected socket first tells of an ICMP error that an earlier packet met, and then sends.
+            // A socket first tells of an ICMP error that an earlier packet met, and then sends.
             let sent = match out.send(socket, 0) {
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => out.send(socket, 0),
+                Err(error) if may_be_of_earlier(&error, dont_fragment) => out.send(socket, 0),
                 sent => sent,
             };
             match sent {

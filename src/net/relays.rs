@@ -13,6 +13,11 @@ use crate::relay::RelayId;
 /// So many packets in a row to one peer make it worth a connected socket.
 const HOT: u32 = 32;
 
+/// What packets met on their way is told to clients, and they may be fragmented unless a client says otherwise
+/// (RFC 8656 §11.5, §14).
+const OPTIONS: UdpOptions =
+    UdpOptions { reuse_port: false, receive_buffer: 0, send_buffer: 0, gro: true, errors: true, fragments: true };
+
 /// A relay socket with what belongs to it.
 #[derive(Debug)]
 pub(super) struct RelaySocket {
@@ -26,6 +31,10 @@ pub(super) struct RelaySocket {
     pub(super) to_client: RunHint,
     /// Whether the kernel takes segmented messages on this socket.
     pub(super) segments: bool,
+    /// What was sent last from the unconnected socket must not be fragmented.
+    dont_fragment: bool,
+    /// To whom such a datagram went last.
+    unfragmented: Option<SocketAddr>,
     /// To whom the last packets went, and how many in a row.
     last_peer: Option<(SocketAddr, u32)>,
     hot: Hot,
@@ -46,12 +55,29 @@ enum Hot {
 }
 
 impl RelaySocket {
-    /// The socket to send to `peer` from, and the destination to name there.
+    /// The socket to send to `peer` from, and the destination to name there. What must not be fragmented leaves the
+    /// unconnected socket, which is told so first by [`RelaySocket::set_dont_fragment`].
     pub(super) fn route(&self, peer: SocketAddr) -> (&UdpSocket, Option<SocketAddr>) {
         match &self.hot {
-            Hot::Peer { socket, peer: hot, .. } if *hot == peer => (socket, None),
+            Hot::Peer { socket, peer: hot, .. } if *hot == peer && !self.dont_fragment => (socket, None),
             Hot::Peer { .. } | Hot::None | Hot::Refused => (&self.socket, Some(peer)),
         }
+    }
+
+    /// Whether what is sent next, to `peer`, must not be fragmented; a system call only when that changes.
+    pub(super) fn set_dont_fragment(&mut self, on: bool, peer: SocketAddr) {
+        if self.dont_fragment != on && self.socket.set_dont_fragment(on).is_ok() {
+            self.dont_fragment = on;
+        }
+        if on {
+            self.unfragmented = Some(peer);
+        }
+    }
+
+    /// Whom an error is about: the kernel leaves out the port of what it found too long itself.
+    pub(super) fn destination(&self, told: SocketAddr) -> SocketAddr {
+        let last = self.unfragmented.filter(|last| told.port() == 0 && last.ip() == told.ip());
+        last.unwrap_or(told)
     }
 
     /// The socket to read from, with its drop count: the connected one or the other.
@@ -81,8 +107,7 @@ impl RelaySocket {
 /// allow it to be shared.
 fn connected(socket: &UdpSocket, peer: SocketAddr, epoll: &Epoll, id: RelayId) -> io::Result<UdpSocket> {
     socket.share_port()?;
-    let options = UdpOptions { reuse_port: true, gro: true, ..UdpOptions::default() };
-    let second = bind_udp(socket.local_addr()?, options)?;
+    let second = bind_udp(socket.local_addr()?, UdpOptions { reuse_port: true, ..OPTIONS })?;
     second.connect(peer)?;
     epoll.add(&second, super::worker::hot_token(id), Interest::READ)?;
     Ok(second)
@@ -111,6 +136,8 @@ impl Relays {
             to_peer: RunHint::default(),
             to_client: RunHint::default(),
             segments: true,
+            dont_fragment: false,
+            unfragmented: None,
             last_peer: None,
             hot: Hot::None,
         });
@@ -132,5 +159,5 @@ impl Relays {
 
 /// Binds a relay socket.
 pub(super) fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
-    bind_udp(address, UdpOptions { gro: true, ..UdpOptions::default() })
+    bind_udp(address, OPTIONS)
 }

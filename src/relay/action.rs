@@ -72,6 +72,8 @@ pub enum Action {
         peer: PeerAddr,
         /// The application data.
         payload: Range<usize>,
+        /// The datagram must not be fragmented: set DF (RFC 8656 §14, §15).
+        dont_fragment: bool,
     },
     /// Send a header and the payload behind it to a client.
     ToClient {
@@ -124,11 +126,15 @@ pub enum Discard {
     TooLong,
     /// A datagram on a relay socket that belongs to no allocation.
     UnknownRelay,
+    /// An ICMP error of a type that is not relayed.
+    IcmpType,
+    /// An ICMP error beyond those that a client is told in a second.
+    IcmpRate,
 }
 
 impl Discard {
     /// Every reason, in the order of [`Discard::index`].
-    pub const ALL: [Discard; 16] = [
+    pub const ALL: [Discard; 18] = [
         Discard::Foreign,
         Discard::Short,
         Discard::NoCookie,
@@ -145,6 +151,8 @@ impl Discard {
         Discard::PeerFamily,
         Discard::TooLong,
         Discard::UnknownRelay,
+        Discard::IcmpType,
+        Discard::IcmpRate,
     ];
 
     /// A small number for tables of counters.
@@ -171,6 +179,8 @@ impl Discard {
             Discard::PeerFamily => "peer_family",
             Discard::TooLong => "too_long",
             Discard::UnknownRelay => "unknown_relay",
+            Discard::IcmpType => "icmp_type",
+            Discard::IcmpRate => "icmp_rate",
         }
     }
 }

@@ -13,6 +13,7 @@ use super::allocation::{Allocation, Relayed};
 use super::clock::Now;
 use super::dual::Dual;
 use super::expiry::Item;
+use super::icmp::ToldErrors;
 use super::ports::Parity;
 use super::request::{Answer, Authenticated, Details, Reject, Request, Success};
 use super::{DefaultFamily, Relay};
@@ -133,7 +134,10 @@ impl Relay {
             }
             Err(reject) => reject,
         };
-        let details = Details::of(request, reject.why);
+        let mut details = Details::of(request, reject.why);
+        if reject.code == ErrorCode::UnknownAttribute && details.unknown.is_empty() {
+            details.unknown = &[AttributeType::DONT_FRAGMENT];
+        }
         self.refuse(now, request.answer().signed(&auth), &reject, details, out)
     }
 
@@ -157,7 +161,6 @@ impl Relay {
         if transport.leading_u8(4)? != UDP {
             return Err(Reject::new(ErrorCode::UnsupportedTransportProtocol, Why::Unsupported));
         }
-        // (4) DONT-FRAGMENT is understood and honoured by every relay socket.
         let lifetime = request.find(AttributeType::LIFETIME).map(|attribute| attribute.u32()).transpose()?;
         let lifetime = self.lifetime(lifetime);
         // (5) A reservation excludes what it has already settled.
@@ -181,6 +184,12 @@ impl Relay {
         let family = family
             .filter(|family| !self.candidates(request.from, *family).is_empty())
             .ok_or(Reject::new(ErrorCode::AddressFamilyNotSupported, Why::Unsupported))?;
+        // (4) Every relay socket can set DF. From IPv4 to IPv6 the DF bit of what arrives would decide, which is not
+        // known here, so that the attribute is refused (RFC 8656 §3.7).
+        let crosses = request.from.stream.is_none() && request.from.client.is_ipv4() && family == AddressFamily::Ipv6;
+        if crosses && request.find(AttributeType::DONT_FRAGMENT).is_some() {
+            return Err(Reject::new(ErrorCode::UnknownAttribute, Why::Unsupported));
+        }
         // (8) An even port, alone or with the next one reserved.
         let parity = match even.map(|attribute| attribute.leading_u8(1)).transpose()? {
             None => Parity::Any,
@@ -359,6 +368,7 @@ impl Relay {
             permissions: Vec::new(),
             channels: Vec::new(),
             traffic: Traffic::default(),
+            told_errors: ToldErrors::default(),
         }
     }
 

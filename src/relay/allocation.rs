@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::action::{FiveTuple, PeerAddr, Record, RelayId, Traffic};
 use super::clock::Mono;
 use super::flow::FlowKey;
+use super::icmp::ToldErrors;
 use crate::wire::{AddressFamily, ChannelNumber, ErrorCode, IntegrityKey, TransactionId};
 
 /// A relayed transport address and its socket.
@@ -70,6 +71,7 @@ pub(super) struct Allocation {
     pub(super) channels: Vec<Channel>,
     /// What indications relayed, and the flow rows that are gone; the rows in force count for themselves.
     pub(super) traffic: Traffic,
+    pub(super) told_errors: ToldErrors,
 }
 
 impl Allocation {

@@ -34,7 +34,7 @@ impl Relay {
 
     /// A Send indication (RFC 8656 §11.2).
     pub(super) fn send(&mut self, now: Mono, from: &FiveTuple, message: Message<'_>, out: &mut Vec<u8>) -> Action {
-        let (peer, payload) = match read_send(message) {
+        let Sent { peer, payload, dont_fragment } = match read_send(message) {
             Ok(parts) => parts,
             Err(reason) => return Action::Discard(reason),
         };
@@ -51,7 +51,14 @@ impl Relay {
         allocation.traffic.sent_packets += 1;
         allocation.traffic.sent_bytes += payload.len() as u64;
         let relay = allocation.relayed.id;
-        self.forward(now, relay, PeerAddr(self.own.on_the_wire(peer)), payload, out)
+        // Between UDP and UDP the attribute is for IPv4 alone (RFC 8656 §13, §14); from a stream it is heeded (§15).
+        let is_heeded = from.stream.is_some() || (from.client.is_ipv4() && peer.is_ipv4());
+        match self.forward(now, relay, PeerAddr(self.own.on_the_wire(peer)), payload, out) {
+            Action::ToPeer { relay, peer, payload, .. } => {
+                Action::ToPeer { relay, peer, payload, dont_fragment: dont_fragment && is_heeded }
+            }
+            action => action,
+        }
     }
 
     /// Peer to client: as ChannelData when a channel is bound, else as a Data indication (RFC 8656 §11.4, §12.7).
@@ -133,7 +140,7 @@ impl Relay {
             let source = PeerAddr(sender.relayed.local);
             return self.deliver(now, other, source, payload, out);
         }
-        Action::ToPeer { relay, peer, payload }
+        Action::ToPeer { relay, peer, payload, dont_fragment: false }
     }
 
     /// Whether the allocation may exchange packets with this peer now (RFC 8656 §9).
@@ -151,7 +158,7 @@ impl Relay {
     }
 
     /// Unique, not secret: nothing answers an indication.
-    fn indication_id(&mut self) -> TransactionId {
+    pub(super) fn indication_id(&mut self) -> TransactionId {
         self.indications = self.indications.wrapping_add(1);
         let mut id = [0; 12];
         let (prefix, counter) = id.split_at_mut(4);
@@ -161,9 +168,16 @@ impl Relay {
     }
 }
 
-/// The peer and where in the message the data stands.
-fn read_send(message: Message<'_>) -> Result<(SocketAddr, Range<usize>), Discard> {
-    let (mut peer, mut data) = (None, None);
+/// What a Send indication says.
+struct Sent {
+    peer: SocketAddr,
+    /// Where in the message the data stands.
+    payload: Range<usize>,
+    dont_fragment: bool,
+}
+
+fn read_send(message: Message<'_>) -> Result<Sent, Discard> {
+    let (mut peer, mut data, mut dont_fragment) = (None, None, false);
     for attribute in message.attributes() {
         let attribute = attribute.map_err(|_| Discard::BadIndication)?;
         match attribute.kind {
@@ -178,7 +192,8 @@ fn read_send(message: Message<'_>) -> Result<(SocketAddr, Range<usize>), Discard
             AttributeType::FINGERPRINT if !verify_fingerprint(message.as_bytes(), &attribute) => {
                 return Err(Discard::BadFingerprint);
             }
-            AttributeType::XOR_PEER_ADDRESS | AttributeType::DATA | AttributeType::DONT_FRAGMENT => {}
+            AttributeType::DONT_FRAGMENT => dont_fragment = true,
+            AttributeType::XOR_PEER_ADDRESS | AttributeType::DATA => {}
             // Allowed in any message; indications are not authenticated (RFC 8489 §9.2).
             AttributeType::USERNAME
             | AttributeType::REALM
@@ -189,5 +204,6 @@ fn read_send(message: Message<'_>) -> Result<(SocketAddr, Range<usize>), Discard
             _ => {}
         }
     }
-    peer.zip(data).ok_or(Discard::BadIndication)
+    let (peer, payload) = peer.zip(data).ok_or(Discard::BadIndication)?;
+    Ok(Sent { peer, payload, dont_fragment })
 }

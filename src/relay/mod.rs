@@ -17,6 +17,7 @@ mod discovery;
 mod dual;
 mod expiry;
 pub mod flow;
+mod icmp;
 mod live;
 mod nonce;
 mod peers;
@@ -42,6 +43,7 @@ pub use action::{
 pub use allocate::{OpenError, Opened, PendingAllocation, Want};
 pub use clock::{Mono, Now};
 pub use discovery::Discovery;
+pub use icmp::IcmpError;
 pub use live::{ChannelNumbers, Expiry, Lifetimes, Limits, Live};
 pub use peers::PeerPolicy;
 pub use ports::PortShare;

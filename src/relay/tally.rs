@@ -49,6 +49,8 @@ pub struct Tally {
     pub peers_forbidden: u64,
     /// Allocations begun.
     pub allocations: u64,
+    /// ICMP errors told to clients.
+    pub icmp_errors: u64,
     /// Packets relayed from clients to peers.
     pub sent_packets: u64,
     /// Application bytes of those.
@@ -83,6 +85,7 @@ impl Tally {
         self.quota_ports += other.quota_ports;
         self.peers_forbidden += other.peers_forbidden;
         self.allocations += other.allocations;
+        self.icmp_errors += other.icmp_errors;
         self.sent_packets += other.sent_packets;
         self.sent_bytes += other.sent_bytes;
         self.received_packets += other.received_packets;

@@ -221,8 +221,19 @@ impl Reply {
 /// What a client reads from relayed bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Received {
-    Channel { number: u16, data: Vec<u8> },
-    Indication { peer: SocketAddr, data: Vec<u8> },
+    Channel {
+        number: u16,
+        data: Vec<u8>,
+    },
+    Indication {
+        peer: SocketAddr,
+        data: Vec<u8>,
+    },
+    /// A Data indication with the value of ICMP.
+    Icmp {
+        peer: SocketAddr,
+        value: [u8; 8],
+    },
 }
 
 impl Received {
@@ -236,7 +247,12 @@ impl Received {
         assert_eq!((message.class(), message.method()), (Class::Indication, Method::DATA));
         let attributes: Vec<_> = message.attributes().map(Result::unwrap).collect();
         let [peer, data] = attributes.as_slice() else { panic!("a Data indication has two attributes") };
-        assert_eq!((peer.kind, data.kind), (AttributeType::XOR_PEER_ADDRESS, AttributeType::DATA));
+        assert_eq!(peer.kind, AttributeType::XOR_PEER_ADDRESS);
+        if data.kind == AttributeType::ICMP {
+            let peer = peer.xor_address(message.transaction_id()).unwrap();
+            return Received::Icmp { peer, value: data.value.try_into().unwrap() };
+        }
+        assert_eq!(data.kind, AttributeType::DATA);
         let padding = &bytes[data.offset + 4 + data.value.len()..];
         assert!(padding.iter().all(|byte| *byte == 0));
         let peer = peer.xor_address(message.transaction_id()).unwrap();

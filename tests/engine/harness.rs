@@ -359,7 +359,7 @@ fn owned(action: Action, packet: &[u8], out: &[u8]) -> Outcome {
         Action::ReplyFrom { listener, client, out: range } => {
             Outcome::ReplyFrom { listener, client, reply: Reply { bytes: out[range].to_vec() } }
         }
-        Action::ToPeer { relay, peer, payload } => {
+        Action::ToPeer { relay, peer, payload, .. } => {
             Outcome::ToPeer { relay, peer: peer.0, data: packet[payload].to_vec() }
         }
         Action::ToClient { client, out: range, payload, padding } => {

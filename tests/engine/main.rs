@@ -15,6 +15,7 @@ mod expiry;
 mod features;
 mod hairpin;
 mod harness;
+mod icmp;
 mod isolation;
 mod model;
 mod naive;

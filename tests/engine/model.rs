@@ -223,6 +223,7 @@ impl Pair {
             Outcome::ToPeer { .. } => "to peer".into(),
             Outcome::ToClient { received: Received::Channel { .. }, .. } => format!("{hairpin}channel"),
             Outcome::ToClient { received: Received::Indication { .. }, .. } => format!("{hairpin}indication"),
+            Outcome::ToClient { received: Received::Icmp { .. }, .. } => unreachable!("nothing met an error"),
             Outcome::Reply(_) | Outcome::ReplyFrom { .. } => unreachable!("data gets no reply"),
         });
     }

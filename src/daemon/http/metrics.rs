@@ -86,6 +86,7 @@ fn engine(text: &mut Text, snapshot: &Snapshot) {
         let count = tally.discards.get(reason.index()).copied().unwrap_or_default();
         text.row("relay_dropped_packets_total", &[("reason", reason.label())], count);
     }
+    text.counter("icmp_errors_total", "ICMP errors about relayed packets that clients were told", tally.icmp_errors);
     text.family("responses_total", "counter", "Responses to requests of clients; code 200 is success");
     let methods = METHODS.iter().map(|(_, name)| *name).chain(["other"]);
     for (method, row) in methods.zip(&tally.responses) {

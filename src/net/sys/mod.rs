@@ -1,10 +1,8 @@
-//! The system calls that no safe crate offers: epoll, eventfd, TCP's accept4, and UDP with recvmmsg, sendmmsg, GRO and GSO.
+//! The system calls that no safe crate offers: epoll, eventfd, TCP's accept4, and UDP with recvmmsg, sendmmsg, GRO, GSO and
+//! the error queue.
 //!
 //! Owns every `unsafe` block of the crate. It knows nothing of STUN, TURN or workers: file descriptors and bytes go
 //! in, bytes and addresses come out. Nothing here allocates per packet.
-//!
-//! ICMP errors (`IP_RECVERR`, `MSG_ERRQUEUE`) are not read yet; they belong into `receive`, as one more function
-//! beside `receive_one`, with the control messages that `control` walks.
 
 #![allow(
     unsafe_code,
@@ -14,6 +12,7 @@
 mod address;
 mod control;
 mod epoll;
+mod errors;
 mod process;
 mod receive;
 mod send;
@@ -23,6 +22,7 @@ mod udp;
 use std::io;
 
 pub use epoll::{Epoll, Event, Events, Interest, Wake};
+pub use errors::{SendError, may_be_of_earlier, receive_error};
 pub use process::{pin_to_core, precise_sleeps, raise_open_files, thread_cpu_time};
 pub use receive::{ReceiveBatch, Received, Segments, receive_one};
 pub use send::{MAX_PARTS, MAX_SEGMENTED_BYTES, MAX_SEGMENTS, Outgoing, SendBatch};

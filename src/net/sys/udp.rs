@@ -20,12 +20,18 @@ pub struct UdpOptions {
     pub send_buffer: usize,
     /// Runs of datagrams from one source may arrive glued together. Receive buffers must then have 64 KiB.
     pub gro: bool,
+    /// ICMP errors about what was sent are kept for [`super::receive_error`], and epoll tells of them.
+    pub errors: bool,
+    /// IPv4 datagrams leave without the DF bit, so that routers may fragment them, and no ICMP message makes this
+    /// machine do so: see [`UdpSocket::set_dont_fragment`].
+    pub fragments: bool,
 }
 
 /// An open UDP socket: non-blocking, closed on exec, of one address family, reporting its drops.
 #[derive(Debug)]
 pub struct UdpSocket {
     socket: Socket,
+    ipv6: bool,
     gro: bool,
 }
 
@@ -42,8 +48,15 @@ pub fn bind_udp(address: SocketAddr, options: UdpOptions) -> io::Result<UdpSocke
     set_buffer(&socket, options.receive_buffer, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF);
     set_buffer(&socket, options.send_buffer, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF);
     let gro = options.gro && set(&socket, libc::SOL_UDP, libc::UDP_GRO, 1).is_ok();
-    socket.bind(&address.into())?;
-    Ok(UdpSocket { socket, gro })
+    let socket = UdpSocket { socket, ipv6: address.is_ipv6(), gro };
+    if options.errors {
+        socket.set_ip((libc::IPPROTO_IP, libc::IP_RECVERR), (libc::IPPROTO_IPV6, libc::IPV6_RECVERR), 1)?;
+    }
+    if options.fragments {
+        socket.set_dont_fragment(false)?;
+    }
+    socket.socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 impl UdpSocket {
@@ -60,6 +73,31 @@ impl UdpSocket {
     /// From now on other sockets of this user may have the same address, if they ask to share it too.
     pub fn share_port(&self) -> io::Result<()> {
         self.socket.set_reuse_port(true)
+    }
+
+    /// What happens to datagrams sent from now on that are too long for the path. `true`: IPv4 ones have the DF bit,
+    /// and of either family those known to be too long are refused. `false`: IPv4 ones have no DF bit; IPv6 ones are
+    /// fragmented to what the path is known to take.
+    pub fn set_dont_fragment(&self, on: bool) -> io::Result<()> {
+        // Without DF the path's MTU is left to the routers: a forged ICMP message cannot lower it.
+        let value = match (on, self.ipv6) {
+            (true, _) => libc::IP_PMTUDISC_DO,
+            (false, false) => libc::IP_PMTUDISC_OMIT,
+            (false, true) => libc::IPV6_PMTUDISC_WANT,
+        };
+        let names = ((libc::IPPROTO_IP, libc::IP_MTU_DISCOVER), (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER));
+        self.set_ip(names.0, names.1, value)
+    }
+
+    /// Sets the option of the socket's own family.
+    fn set_ip(
+        &self,
+        v4: (libc::c_int, libc::c_int),
+        v6: (libc::c_int, libc::c_int),
+        value: libc::c_int,
+    ) -> io::Result<()> {
+        let (level, name) = if self.ipv6 { v6 } else { v4 };
+        set(&self.socket, level, name, value)
     }
 
     /// Whether the kernel glues datagrams together here.

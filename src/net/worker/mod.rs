@@ -1,5 +1,6 @@
 //! One worker: receive, ask the engine, send; then what is rare.
 
+mod errors;
 mod streams;
 
 use std::io;
@@ -170,6 +171,9 @@ impl<'a> Worker<'a> {
             self.backlog = false;
             let mut stop = false;
             for event in events.iter() {
+                if event.error {
+                    self.receive_errors(now, event.token);
+                }
                 match event.token {
                     WAKE => stop = self.read_letters(),
                     token if token >= HOT => self.receive_from_peer(now, RelayId(token as u32), true, ready <= FEW),
@@ -362,10 +366,10 @@ impl Core<'_> {
                 let target = Target::Client(listener, client);
                 self.outbox.push(target, out, Body::None, 0, &mut RunHint::default());
             }
-            Action::ToPeer { relay: id, peer, payload } => {
+            Action::ToPeer { relay: id, peer, payload, dont_fragment } => {
                 let Some(relay) = self.relays.get_mut(id) else { return };
                 let body = Body::Slot(slot, offset + payload.start..offset + payload.end);
-                self.outbox.push(Target::Peer(id, peer.0), 0..0, body, 0, &mut relay.to_peer);
+                self.outbox.push(Target::Peer(id, peer.0, dont_fragment), 0..0, body, 0, &mut relay.to_peer);
             }
             Action::ToClient { client, out, payload, padding } => {
                 let body = Body::Slot(slot, offset + payload.start..offset + payload.end);

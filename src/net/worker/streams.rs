@@ -96,10 +96,10 @@ impl Core<'_> {
                     self.streams.reply(id, bytes, &mut self.counters);
                 }
             }
-            Action::ToPeer { relay: id, peer, payload } => {
+            Action::ToPeer { relay: id, peer, payload, dont_fragment } => {
                 let Some(relay) = self.relays.get_mut(id) else { return };
                 let body = Body::Arena(offset + payload.start..offset + payload.end);
-                self.outbox.push(Target::Peer(id, peer.0), 0..0, body, 0, &mut relay.to_peer);
+                self.outbox.push(Target::Peer(id, peer.0, dont_fragment), 0..0, body, 0, &mut relay.to_peer);
             }
             Action::ToClient { client, out, payload, padding } => {
                 let body = Body::Arena(offset + payload.start..offset + payload.end);
