@@ -136,7 +136,7 @@ impl Relay {
         };
         let mut details = Details::of(request, reject.why);
         if reject.code == ErrorCode::UnknownAttribute && details.unknown.is_empty() {
-            details.unknown = &[AttributeType::DONT_FRAGMENT];
+            details.unknown = vec![AttributeType::DONT_FRAGMENT];
         }
         self.refuse(now, request.answer().signed(&auth), &reject, details, out)
     }

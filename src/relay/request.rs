@@ -311,7 +311,7 @@ impl Relay {
 /// What an error response says or logs beyond its code.
 #[derive(Clone, Default)]
 pub(super) struct Details<'a> {
-    unknown: Vec<AttributeType>,
+    pub(super) unknown: Vec<AttributeType>,
     pub(super) username: Option<&'a str>,
 }
 
