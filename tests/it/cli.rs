@@ -115,6 +115,70 @@ fn check_config_accepts_what_serve_accepts_and_says_what_is_idle() {
     assert!(output.status.success() && stdout.contains("valid") && stdout.contains("only STUN"), "{stdout}");
 }
 
+/// `check-config` under these variables.
+fn check(folder: &Folder, variables: &[(&str, &str)], effective: bool) -> Output {
+    let mut command = assert_cmd::Command::new(TURNWELL);
+    command.arg("check-config").arg(folder.config()).envs(variables.iter().copied()).timeout(PATIENCE);
+    if effective {
+        command.arg("--effective");
+    }
+    command.output().expect("a program to run")
+}
+
+#[test]
+fn each_value_is_shown_with_where_it_comes_from_and_variables_win() {
+    let folder = Folder::with(
+        "[server]\nrealm = \"file\"\n\n[listen]\nudp = [\"127.0.0.1:3478\"]\n\
+         [credentials]\nsecrets = [\"hunter2\"]\nusers = [{ name = \"a\", password = \"pa55word\" }]\n",
+    );
+    let variables = [
+        ("TURNWELL_LISTEN__UDP", "127.0.0.1:4000, 127.0.0.1:4001"),
+        ("TURNWELL_LIMITS__CHANNELS", "7"),
+        ("TURNWELL_LOG__SHORTEN", "true"),
+        ("TURNWELL_API__KEYS", "k3y-0123456789abcdef"),
+    ];
+    let output = check(&folder, &variables, true);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let file = folder.config();
+    for line in [
+        format!("realm = \"file\"  # {}:2", file.display()),
+        "udp = [\"127.0.0.1:4000\", \"127.0.0.1:4001\"]  # environment: TURNWELL_LISTEN__UDP".into(),
+        "channels = 7  # environment: TURNWELL_LIMITS__CHANNELS".into(),
+        "shorten = true  # environment: TURNWELL_LOG__SHORTEN".into(),
+        "workers = 0  # default".into(),
+        format!("secrets = [\"(hidden)\"]  # {}:7", file.display()),
+    ] {
+        assert!(stdout.lines().any(|other| other == line), "no {line:?} in {stdout}");
+    }
+    assert!(["hunter2", "pa55word", "k3y-"].iter().all(|secret| !stdout.contains(secret)), "{stdout}");
+    // what is shown is a configuration
+    assert!(toml::from_str::<turnwell::daemon::config::File>(&stdout).is_ok(), "{stdout}");
+}
+
+#[test]
+fn a_wrong_variable_is_78_and_named() {
+    let folder = Folder::with("[lifetimes]\nmaximum = \"30m\"\n");
+    for (variable, value, words) in [
+        ("TURNWELL_LISTEN__UPD", "127.0.0.1:1", ["listen.upd: there is no such key", "did you mean `udp`?"]),
+        ("TURNWELL_LIMITS__CHANNELS", "many", ["limits.channels: ", "remedy: "]),
+        ("TURNWELL_LIFETIMES__DEFAULT", "2h", ["lifetimes.default: 2h is more than", "30m"]),
+        (
+            "TURNWELL_CREDENTIALS__SECRET_FILES",
+            "/nonexistent",
+            ["credentials.secret-files[0]: cannot read", "remedy: "],
+        ),
+    ] {
+        let [what, remedy] = words;
+        refused(&check(&folder, &[(variable, value)], false), 78, &[&format!("{variable}: {what}"), remedy]);
+    }
+    let output = check(&folder, &[("TURNWELL_CREDENTIALS__SECRETS", "[hunter2]")], false);
+    refused(&output, 78, &["TURNWELL_CREDENTIALS__SECRETS: credentials.secrets"]);
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("hunter2"));
+    // the file is open to everybody, and the secret is not in it
+    folder.write("turnwell.toml", "", 0o644);
+    assert!(check(&folder, &[("TURNWELL_CREDENTIALS__SECRETS", "hunter2")], false).status.success());
+}
+
 #[test]
 fn credentials_are_minted_offline() {
     let folder = Folder::with("[server]\npublic-host = \"turn.example.org\"\n[credentials]\nsecrets = [\"s3cret\"]\n");

@@ -71,6 +71,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         Some(path) => Source::read(path)?.whoever_may_read_it(),
         None => Source::none(),
     };
+    let source = source.under(std::env::vars_os());
     let file = source.parse()?;
     let kit = Kit::new(&args, &file)?;
     let mut file = overlay(file, &args, &kit);

@@ -39,6 +39,7 @@ fn text(problem: &Value) -> String {
     let part = |name: &str| problem[name].as_str().unwrap_or_default();
     let line = problem["line"].as_u64().map(|line| format!(":{line}")).unwrap_or_default();
     let (file, key) = (part("file"), part("key"));
+    let file = if file.is_empty() { part("variable") } else { file };
     let place = if file.is_empty() { String::new() } else { format!("{file}{line}: ") };
     let key = if key.is_empty() { String::new() } else { format!("{key}: ") };
     format!("{place}{key}{}\n  remedy: {}", part("what"), part("remedy"))

@@ -26,6 +26,7 @@ use secret::Places;
 mod api;
 mod api_key;
 mod discovery;
+mod environment;
 pub mod file;
 mod problem;
 mod resolve;
@@ -130,9 +131,9 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Reads a file.
+    /// Reads a file, and the environment.
     pub fn of(path: &Path) -> Result<Reading, ConfigError> {
-        let source = Source::read(path)?;
+        let source = Source::read(path)?.under(std::env::vars_os());
         Ok(Reading { file: source.parse()?, source })
     }
 
@@ -166,7 +167,7 @@ impl Config {
     /// Finds out what a file means; the source tells where it was read from.
     pub fn resolve(file: &File, source: &Source) -> Result<Config, ConfigError> {
         let mut faults = Faults::default();
-        faults.keep(no_open_secret(file, source));
+        faults.keep(no_open_secret(source));
         let fixed = Fixed::resolve(file, &mut faults);
         let places = places(source);
         let live = Live::resolve(file, &places, &mut faults);
@@ -374,11 +375,11 @@ fn places(source: &Source) -> Places {
 }
 
 /// A configuration file that holds a secret is a secret file itself.
-fn no_open_secret(file: &File, source: &Source) -> Result<(), Fault> {
-    let key = match (file.credentials.has_secret(), file.api.has_secret()) {
-        (true, _) => "credentials",
-        (false, true) => "api.keys",
-        (false, false) => return Ok(()),
+fn no_open_secret(source: &Source) -> Result<(), Fault> {
+    let key = match () {
+        () if source.text_holds(|file| file.credentials.has_secret()) => "credentials",
+        () if source.text_holds(|file| file.api.has_secret()) => "api.keys",
+        () => return Ok(()),
     };
     match (source.world_readable(), source.path()) {
         (Some(mode), Some(path)) => Err(Fault::new(

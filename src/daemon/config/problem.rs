@@ -31,6 +31,8 @@ impl std::error::Error for ConfigError {}
 /// One thing that is wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
+    /// The environment variable that sets the key, if one does.
+    pub variable: Option<String>,
     /// The file; none when the value came from the command line or is a default.
     pub file: Option<PathBuf>,
     /// The line, where the file says something about the key.
@@ -44,8 +46,11 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// `file:line`, as far as either is known.
+    /// The variable, or `file:line` as far as either is known.
     pub fn place(&self) -> String {
+        if let Some(variable) = &self.variable {
+            return variable.clone();
+        }
         let file = self.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
         self.line.map_or(file.clone(), |line| format!("{file}:{line}"))
     }
@@ -53,7 +58,7 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.file.is_some() {
+        if self.file.is_some() || self.variable.is_some() {
             write!(f, "{}: ", self.place())?;
         }
         if !self.key.is_empty() {

@@ -3,14 +3,17 @@
 //! Turns the errors of the TOML reader into [`Problem`]s: with the line and the whole key, a suggestion for an
 //! unknown key, and without the value wherever that could be a secret.
 
+use std::ffi::OsString;
 use std::fs;
 use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 use zeroize::Zeroizing;
 
+use super::environment::Setting;
 use super::file::File;
 use super::problem::{ConfigError, Fault, Problem};
 use super::units::REMEDY;
@@ -23,21 +26,26 @@ pub struct Source {
     path: Option<PathBuf>,
     text: Zeroizing<String>,
     mode: u32,
+    environment: Vec<Setting>,
 }
 
 impl Source {
     /// No file: everything has its default.
     pub fn none() -> Source {
-        Source { path: None, text: Zeroizing::new(String::new()), mode: 0 }
+        Source { path: None, text: Zeroizing::new(String::new()), mode: 0, environment: Vec::new() }
     }
 
     /// Reads a file.
     pub fn read(path: &Path) -> Result<Source, ConfigError> {
         let read = || Ok::<_, std::io::Error>((fs::read_to_string(path)?, fs::metadata(path)?.permissions().mode()));
         match read() {
-            Ok((text, mode)) => Ok(Source { path: Some(path.to_owned()), text: Zeroizing::new(text), mode }),
+            Ok((text, mode)) => {
+                let (path, text) = (Some(path.to_owned()), Zeroizing::new(text));
+                Ok(Source { path, text, mode, environment: Vec::new() })
+            }
             Err(error) => Err(ConfigError {
                 problems: vec![Problem {
+                    variable: None,
                     file: Some(path.to_owned()),
                     line: None,
                     key: String::new(),
@@ -56,6 +64,28 @@ impl Source {
         Source { mode: 0, ..self }
     }
 
+    /// The same under these variables, which win: `TURNWELL_SECTION__KEY`.
+    pub fn under(self, variables: impl Iterator<Item = (OsString, OsString)>) -> Source {
+        Source { environment: Setting::all(variables), ..self }
+    }
+
+    /// Where a key's value comes from: a file with a line, a variable, or neither.
+    pub fn origin(&self, key: &str) -> String {
+        if let Some(setting) = self.environment.iter().find(|setting| setting.key == key) {
+            return format!("environment: {}", setting.variable);
+        }
+        let Some(span) = self.place_of(key).filter(|(_, is_exact)| *is_exact).map(|(span, _)| span) else {
+            return "default".into();
+        };
+        let file = self.path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+        format!("{file}:{}", self.line_of(span.start))
+    }
+
+    /// Whether the text itself holds a secret.
+    pub(super) fn text_holds(&self, is_secret: impl Fn(&File) -> bool) -> bool {
+        toml::from_str(&self.text).is_ok_and(|file| is_secret(&file))
+    }
+
     /// The file, if there is one.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
@@ -66,8 +96,46 @@ impl Source {
         (self.mode & 0o004 != 0).then_some(self.mode & 0o777)
     }
 
-    /// Reads the text as TOML.
+    /// Reads the text as TOML, and then what the environment sets.
     pub fn parse(&self) -> Result<File, ConfigError> {
+        let file = self.parse_text()?;
+        if self.environment.is_empty() {
+            return Ok(file);
+        }
+        let wrong = |setting: &Setting| {
+            let error = toml::from_str::<File>(&setting.text).err()?;
+            Some(setting.problem(explain(setting.key.clone(), error.message())))
+        };
+        let problems: Vec<Problem> = self.environment.iter().filter_map(wrong).collect();
+        if !problems.is_empty() {
+            return Err(ConfigError { problems, unreadable: false });
+        }
+        // each is right by itself, so that together they cannot be wrong
+        self.merged().map_err(|error| {
+            let fault = Fault::new("", error.message(), REFERENCE);
+            ConfigError { problems: vec![self.problem(fault, None)], unreadable: false }
+        })
+    }
+
+    /// The text with the keys of the environment in it.
+    fn merged(&self) -> Result<File, toml::de::Error> {
+        let mut document = DeTable::parse(&self.text)?;
+        for setting in &self.environment {
+            for (section, keys) in DeTable::parse(&setting.text)?.into_inner() {
+                match document.get_mut().get_mut(section.get_ref().as_ref()).map(toml::Spanned::get_mut) {
+                    Some(DeValue::Table(table)) => {
+                        if let DeValue::Table(keys) = keys.into_inner() {
+                            table.extend(keys);
+                        }
+                    }
+                    _ => drop(document.get_mut().insert(section, keys)),
+                }
+            }
+        }
+        File::deserialize(toml::de::Deserializer::from(document))
+    }
+
+    fn parse_text(&self) -> Result<File, ConfigError> {
         let refused = |fault, line| ConfigError { problems: vec![self.problem(fault, line)], unreadable: false };
         let line = |span: Option<Range<usize>>| span.map(|span| self.line_of(span.start));
         if let Err(error) = DeTable::parse(&self.text) {
@@ -90,6 +158,9 @@ impl Source {
     /// Gives each fault its file and line.
     pub(super) fn locate(&self, faults: Vec<Fault>) -> ConfigError {
         let problems = faults.into_iter().map(|fault| {
+            if let Some(setting) = self.environment.iter().find(|setting| setting.sets(&fault.key)) {
+                return setting.problem(fault);
+            }
             let line = self.span_of(&fault.key).map(|span| self.line_of(span.start));
             self.problem(fault, line)
         });
@@ -97,7 +168,14 @@ impl Source {
     }
 
     fn problem(&self, fault: Fault, line: Option<usize>) -> Problem {
-        Problem { file: self.path.clone(), line, key: fault.key, what: fault.what, remedy: fault.remedy }
+        Problem {
+            variable: None,
+            file: self.path.clone(),
+            line,
+            key: fault.key,
+            what: fault.what,
+            remedy: fault.remedy,
+        }
     }
 
     fn line_of(&self, offset: usize) -> usize {
@@ -107,15 +185,23 @@ impl Source {
 
     /// Where the key, or the nearest of its parents, stands.
     fn span_of(&self, key: &str) -> Option<Range<usize>> {
+        self.place_of(key).map(|(span, _)| span)
+    }
+
+    /// The same, and whether it is the key itself.
+    fn place_of(&self, key: &str) -> Option<(Range<usize>, bool)> {
         let (document, _) = DeTable::parse_recoverable(&self.text);
         let mut names = key.split(['.', '[', ']']).filter(|name| !name.is_empty());
         let (name, mut value) = document.get_ref().get_key_value(names.next()?)?;
         let mut span = name.span();
+        let mut is_exact = true;
         for name in names {
+            is_exact = false;
             value = match value.get_ref() {
                 DeValue::Table(table) => match table.get_key_value(name) {
                     Some((name, value)) => {
                         span = name.span();
+                        is_exact = true;
                         value
                     }
                     None => break,
@@ -123,6 +209,7 @@ impl Source {
                 DeValue::Array(array) => match name.parse().ok().and_then(|index: usize| array.get(index)) {
                     Some(value) => {
                         span = value.span();
+                        is_exact = true;
                         value
                     }
                     None => break,
@@ -134,7 +221,7 @@ impl Source {
                 | DeValue::Datetime(_) => break,
             };
         }
-        Some(span)
+        Some((span, is_exact))
     }
 
     /// The key whose name or value stands at a place.
@@ -274,7 +361,12 @@ mod tests {
     use super::*;
 
     fn problem(text: &str) -> Problem {
-        let source = Source { path: Some("t.toml".into()), text: Zeroizing::new(text.into()), mode: 0o600 };
+        let source = Source {
+            path: Some("t.toml".into()),
+            text: Zeroizing::new(text.into()),
+            mode: 0o600,
+            environment: Vec::new(),
+        };
         source.parse().unwrap_err().problems.remove(0)
     }
 
@@ -339,7 +431,12 @@ mod tests {
 
     #[test]
     fn the_line_of_a_default_is_the_nearest_parent() {
-        let source = Source { path: None, text: Zeroizing::new("[api]\nmax-ttl = \"1h\"\n".into()), mode: 0 };
+        let source = Source {
+            path: None,
+            text: Zeroizing::new("[api]\nmax-ttl = \"1h\"\n".into()),
+            mode: 0,
+            environment: Vec::new(),
+        };
         let line = |key| source.span_of(key).map(|span| source.line_of(span.start));
         assert_eq!(line("api.max-ttl"), Some(2));
         assert_eq!(line("api.default-ttl"), Some(1));

@@ -44,6 +44,7 @@ pub(super) async fn reload(State(api): State<Arc<Api>>, request: Request) -> Res
 
 fn view(problem: &config::Problem) -> Value {
     json!({
+        "variable": problem.variable,
         "file": problem.file,
         "line": problem.line,
         "key": problem.key,
