@@ -53,8 +53,8 @@ impl Host {
     fn act(&mut self, now: Now, source: SocketAddr, action: Action, packet: &[u8], out: &mut Vec<u8>) {
         // UDP may lose a datagram anywhere, here too.
         let _ = match action {
-            // There is one listener, so no answer leaves from another.
-            Action::Discard(_) | Action::ReplyFrom { .. } => Ok(0),
+            // There is one listener, so no answer leaves from another; one engine, so none has a sibling.
+            Action::Discard(_) | Action::ReplyFrom { .. } | Action::ToSibling { .. } => Ok(0),
             Action::Reply { out: reply } => self.server.send_to(&out[reply], source),
             Action::ToPeer { relay, peer, payload, .. } => self.relays[&relay].send_to(&packet[payload], peer.0),
             Action::ToClient { client, out: head, payload, padding } => {

@@ -13,13 +13,16 @@ mod history;
 mod journal;
 mod outbox;
 mod quota;
+mod relayed;
 mod relays;
 mod rhythm;
+mod share;
 mod shared;
 mod stream;
 pub mod sys;
 mod worker;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -35,6 +38,8 @@ pub use stream::{Certificate, CertificateError, Closing, StreamConfig, StreamKin
 
 use crate::relay::{self, DefaultFamily, Discovery, Live, PortShare, RelayAddress};
 use clock::Clock;
+use quota::Ledger;
+use relayed::Relayed;
 use shared::{Command, Mailbox, Shared};
 use stream::{Census, Listening};
 use sys::{TcpOptions, UdpOptions, UdpSocket, bind_udp, listen_tcp};
@@ -124,7 +129,8 @@ pub fn start(config: Config, live: Arc<Live>) -> Result<Server, StartError> {
     let mailboxes = mailboxes.map_err(StartError::Worker)?;
     let limits = &config.stream_config.limits;
     let census = Census::new(limits.total, limits.per_source);
-    let shared = Arc::new(Shared::new(config.quotas, census, mailboxes.clone()));
+    let ledger = Ledger::new(config.quotas, relayed(&config, &listening, &streams));
+    let shared = Arc::new(Shared::new(ledger, census, mailboxes.clone()));
     let clock = Clock::start();
     let nonce_key = random_seed()?;
     let mut seats = Vec::with_capacity(count);
@@ -232,6 +238,13 @@ pub fn expand_wildcard(addr: SocketAddr) -> io::Result<Vec<SocketAddr>> {
     ips.sort_unstable();
     ips.dedup();
     Ok(ips.into_iter().map(|ip| SocketAddr::new(ip, addr.port())).collect())
+}
+
+/// Wherever there may be relay sockets.
+fn relayed(config: &Config, udp: &[SocketAddr], streams: &[StreamListener]) -> Relayed {
+    let listeners = udp.iter().copied().chain(streams.iter().map(|listener| listener.addr));
+    let ips = listeners.map(|addr| addr.ip()).chain(config.relays.iter().map(|relay| relay.local));
+    Relayed::new(ips.collect::<BTreeSet<_>>().into_iter(), config.relay_ports.clone())
 }
 
 fn worker_count(configured: usize) -> usize {

@@ -1,10 +1,13 @@
-//! How many allocations there may be: per user, per source, in all. Shared by the workers, asked once an allocation.
+//! How many allocations there may be: per user, per source, in all; and what each is known by to all workers. Asked once
+//! an allocation, never per packet.
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::relayed::Relayed;
+use super::share::Share;
 use crate::relay::OpenError;
 
 /// Concurrent allocations; 0 is no limit.
@@ -22,14 +25,21 @@ pub struct Quotas {
 #[derive(Debug)]
 pub(super) struct Ledger {
     held: Mutex<Held>,
+    relayed: Relayed,
 }
 
 #[derive(Debug, Default)]
 struct Held {
     quotas: Quotas,
-    users: HashMap<Arc<str>, u32>,
+    users: HashMap<Arc<str>, User>,
     sources: HashMap<IpAddr, u32>,
     total: u32,
+}
+
+#[derive(Debug, Default)]
+struct User {
+    allocations: u32,
+    share: Arc<Share>,
 }
 
 /// One allocation's place; given back when dropped.
@@ -38,11 +48,14 @@ pub(super) struct Permit {
     ledger: Arc<Ledger>,
     user: Arc<str>,
     source: IpAddr,
+    share: Arc<Share>,
+    relayed: Option<SocketAddr>,
 }
 
 impl Ledger {
-    pub(super) fn new(quotas: Quotas) -> Ledger {
-        Ledger { held: Mutex::new(Held { quotas, ..Held::default() }) }
+    /// For allocations at these relay addresses.
+    pub(super) fn new(quotas: Quotas, relayed: Relayed) -> Ledger {
+        Ledger { held: Mutex::new(Held { quotas, ..Held::default() }), relayed }
     }
 
     /// Changes the limits. Whoever holds more than the new ones keeps it, and gets no more.
@@ -57,7 +70,7 @@ impl Ledger {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let full = |limit: u32, count: u32| limit != 0 && count >= limit;
         let quotas = held.quotas;
-        if full(quotas.per_user, held.users.get(&user).copied().unwrap_or(0)) {
+        if full(quotas.per_user, held.users.get(&user).map_or(0, |user| user.allocations)) {
             return Err(OpenError::UserQuota);
         }
         if full(quotas.per_source, held.sources.get(&source).copied().unwrap_or(0)) {
@@ -66,17 +79,46 @@ impl Ledger {
         if full(quotas.total, held.total) {
             return Err(OpenError::TotalQuota);
         }
-        *held.users.entry(user.clone()).or_default() += 1;
+        let of_user = held.users.entry(user.clone()).or_default();
+        of_user.allocations += 1;
+        let share = of_user.share.clone();
         *held.sources.entry(source).or_default() += 1;
         held.total += 1;
-        Ok(Permit { ledger: self.clone(), user, source })
+        Ok(Permit { ledger: self.clone(), user, source, share, relayed: None })
+    }
+
+    /// Whether an allocation has this relay address and port now.
+    pub(super) fn is_relayed(&self, address: SocketAddr) -> bool {
+        self.relayed.contains(address)
+    }
+}
+
+impl Permit {
+    /// The relayed transport address of the allocation; nobody's again when the permit is dropped.
+    pub(super) fn at(mut self, address: SocketAddr) -> Permit {
+        self.ledger.relayed.insert(address);
+        self.relayed = Some(address);
+        self
+    }
+
+    /// What all allocations of the user share.
+    pub(super) fn share(&self) -> &Share {
+        &self.share
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        if let Some(address) = self.relayed {
+            self.ledger.relayed.remove(address);
+        }
         let mut held = self.ledger.held.lock().unwrap_or_else(PoisonError::into_inner);
-        release(&mut held.users, &self.user);
+        if let Some(user) = held.users.get_mut(&self.user) {
+            user.allocations -= 1;
+            if user.allocations == 0 {
+                held.users.remove(&self.user);
+            }
+        }
         release(&mut held.sources, &self.source);
         held.total = held.total.saturating_sub(1);
     }
@@ -110,7 +152,7 @@ mod tests {
 
     #[test]
     fn each_limit_is_told_apart_and_places_come_back() {
-        let ledger = Arc::new(Ledger::new(Quotas { per_user: 1, per_source: 2, total: 3 }));
+        let ledger = Arc::new(Ledger::new(Quotas { per_user: 1, per_source: 2, total: 3 }, Relayed::default()));
         let a = ledger.acquire("a", ip("10.0.0.1")).unwrap();
         assert_eq!(ledger.acquire("a", ip("10.0.0.2")).unwrap_err(), OpenError::UserQuota);
         let b = ledger.acquire("b", ip("10.0.0.1")).unwrap();
@@ -124,7 +166,7 @@ mod tests {
 
     #[test]
     fn lower_limits_take_nothing_away_and_higher_ones_give_at_once() {
-        let ledger = Arc::new(Ledger::new(Quotas { per_user: 2, ..Quotas::default() }));
+        let ledger = Arc::new(Ledger::new(Quotas { per_user: 2, ..Quotas::default() }, Relayed::default()));
         let held = [ledger.acquire("a", ip("10.0.0.1")).unwrap(), ledger.acquire("a", ip("10.0.0.1")).unwrap()];
         ledger.set(Quotas { per_user: 1, ..Quotas::default() });
         assert_eq!(ledger.acquire("a", ip("10.0.0.1")).unwrap_err(), OpenError::UserQuota);
@@ -136,9 +178,34 @@ mod tests {
 
     #[test]
     fn a_64_is_one_source_and_zero_is_no_limit() {
-        let ledger = Arc::new(Ledger::new(Quotas { per_source: 1, ..Quotas::default() }));
+        let ledger = Arc::new(Ledger::new(Quotas { per_source: 1, ..Quotas::default() }, Relayed::default()));
         let _one = ledger.acquire("a", ip("2001:db8::1")).unwrap();
         assert_eq!(ledger.acquire("a", ip("2001:db8::2:1")).unwrap_err(), OpenError::SourceQuota);
         assert!(ledger.acquire("a", ip("2001:db8:0:1::1")).is_ok());
+    }
+
+    #[test]
+    fn a_relayed_address_is_one_for_as_long_as_its_permit_lives() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let relayed = Relayed::new([ip("10.0.0.1"), ip("::1")].into_iter(), 50_000..=50_100);
+        let ledger = Arc::new(Ledger::new(Quotas::default(), relayed));
+        let one = ledger.acquire("a", ip("10.9.9.9")).unwrap().at(at("10.0.0.1:50100"));
+        let other = ledger.acquire("a", ip("10.9.9.9")).unwrap().at(at("[::1]:50000"));
+        assert!(ledger.is_relayed(at("10.0.0.1:50100")) && ledger.is_relayed(at("[::1]:50000")));
+        for text in ["10.0.0.1:50000", "10.0.0.1:50099", "10.0.0.2:50100", "[::1]:50100", "10.0.0.1:49999"] {
+            assert!(!ledger.is_relayed(at(text)), "{text}");
+        }
+        drop(one);
+        assert!(!ledger.is_relayed(at("10.0.0.1:50100")) && ledger.is_relayed(at("[::1]:50000")));
+        drop(other);
+        assert!(!ledger.is_relayed(at("[::1]:50000")));
+    }
+
+    #[test]
+    fn all_allocations_of_a_user_have_one_share() {
+        let ledger = Arc::new(Ledger::new(Quotas::default(), Relayed::default()));
+        let [one, other] = [0, 1].map(|_| ledger.acquire("a", ip("10.0.0.1")).unwrap());
+        let foreign = ledger.acquire("b", ip("10.0.0.1")).unwrap();
+        assert!(std::ptr::eq(one.share(), other.share()) && !std::ptr::eq(one.share(), foreign.share()));
     }
 }

@@ -23,7 +23,7 @@ const OPTIONS: UdpOptions =
 pub(super) struct RelaySocket {
     pub(super) socket: UdpSocket,
     /// The allocation's place in the quotas; comes back when the socket goes.
-    _permit: Permit,
+    pub(super) permit: Permit,
     /// The kernel's drop count when it was last told.
     pub(super) kernel_drops: u32,
     /// Where in the outbox packets out of, and from, this socket are gathered.
@@ -131,7 +131,7 @@ impl Relays {
         epoll.add(&socket, super::worker::relay_token(id), Interest::READ)?;
         entry.insert(RelaySocket {
             socket,
-            _permit: permit,
+            permit,
             kernel_drops: 0,
             to_peer: RunHint::default(),
             to_client: RunHint::default(),

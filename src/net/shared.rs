@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::control::Question;
 use super::counters::Snapshot;
-use super::quota::{Ledger, Quotas};
+use super::quota::Ledger;
 use super::stream::Census;
 use super::sys::{UdpSocket, Wake};
 use crate::credentials::Revocations;
@@ -140,9 +140,9 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(quotas: Quotas, census: Census, mailboxes: Vec<Arc<Mailbox>>) -> Shared {
+    pub(super) fn new(ledger: Ledger, census: Census, mailboxes: Vec<Arc<Mailbox>>) -> Shared {
         Shared {
-            ledger: Arc::new(Ledger::new(quotas)),
+            ledger: Arc::new(ledger),
             census: Arc::new(census),
             shorten_log: Arc::default(),
             mailboxes,

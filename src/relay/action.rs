@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::bandwidth::Direction;
 use super::clock::Mono;
 use super::flow::{Flow, FlowKey};
 use crate::credentials::AuthFailure;
@@ -75,6 +76,16 @@ pub enum Action {
         /// The datagram must not be fragmented: set DF (RFC 8656 §14, §15).
         dont_fragment: bool,
     },
+    /// The same, to a relay address and port of this server that is none of this engine's allocations. Send it if it is
+    /// one of another engine's, else call `Relay::stray`: whatever else has the port is no peer.
+    ToSibling {
+        /// From this socket …
+        relay: RelayId,
+        /// … to this address, as the network knows it.
+        peer: PeerAddr,
+        /// The application data.
+        payload: Range<usize>,
+    },
     /// Send a header and the payload behind it to a client.
     ToClient {
         /// The way to the client.
@@ -130,11 +141,19 @@ pub enum Discard {
     IcmpType,
     /// An ICMP error beyond those that a client is told in a second.
     IcmpRate,
+    /// The peer is a relay address and port of this server that no allocation has.
+    NotRelayed,
+    /// More than an allocation may relay.
+    AllocationBandwidth,
+    /// More than a user may relay.
+    UserBandwidth,
+    /// More replies than a source gets before it has shown that its address is its own.
+    ReplyBudget,
 }
 
 impl Discard {
     /// Every reason, in the order of [`Discard::index`].
-    pub const ALL: [Discard; 18] = [
+    pub const ALL: [Discard; 22] = [
         Discard::Foreign,
         Discard::Short,
         Discard::NoCookie,
@@ -153,6 +172,10 @@ impl Discard {
         Discard::UnknownRelay,
         Discard::IcmpType,
         Discard::IcmpRate,
+        Discard::NotRelayed,
+        Discard::AllocationBandwidth,
+        Discard::UserBandwidth,
+        Discard::ReplyBudget,
     ];
 
     /// A small number for tables of counters.
@@ -181,6 +204,10 @@ impl Discard {
             Discard::UnknownRelay => "unknown_relay",
             Discard::IcmpType => "icmp_type",
             Discard::IcmpRate => "icmp_rate",
+            Discard::NotRelayed => "not_relayed",
+            Discard::AllocationBandwidth => "allocation_bandwidth",
+            Discard::UserBandwidth => "user_bandwidth",
+            Discard::ReplyBudget => "reply_budget",
         }
     }
 }
@@ -316,4 +343,16 @@ pub enum Event {
     Ended(Box<Record>, EndReason),
     /// A request was refused.
     Refused(Refusal),
+    /// An allocation's user has a limit: take up to so many bytes from what he may still relay, over all engines, and
+    /// say to `Relay::drawn` how many there were.
+    Draw {
+        /// The allocation's relay socket.
+        relay: RelayId,
+        /// Each direction has a limit of its own.
+        direction: Direction,
+        /// Application data.
+        bytes: u64,
+        /// The limit.
+        bits_per_second: u64,
+    },
 }

@@ -10,6 +10,7 @@ use rand_core::Rng;
 
 use super::action::{Action, EndReason, Event, FiveTuple, RelayId, ReservationToken, Traffic, Why};
 use super::allocation::{Allocation, Relayed};
+use super::bandwidth::Meter;
 use super::clock::Now;
 use super::dual::Dual;
 use super::expiry::Item;
@@ -339,7 +340,10 @@ impl Relay {
                 self.table.events.push_back(Event::Close(id, local));
                 self.ports.release(local);
             }
-            self.tally.allocations += u64::from(slot.is_some());
+            if let Some(slot) = slot {
+                self.tally.allocations += 1;
+                self.table.ask_for_share(slot, &self.bandwidth);
+            }
             begun = begun.or(slot);
         }
         match begun.and_then(|slot| self.table.get(slot)).map(|allocation| self.granted(allocation)) {
@@ -369,6 +373,7 @@ impl Relay {
             channels: Vec::new(),
             traffic: Traffic::default(),
             told_errors: ToldErrors::default(),
+            meter: Meter::default(),
         }
     }
 

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::action::{FiveTuple, PeerAddr, Record, RelayId, Traffic};
+use super::bandwidth::Meter;
 use super::clock::Mono;
 use super::flow::FlowKey;
 use super::icmp::ToldErrors;
@@ -72,6 +73,7 @@ pub(super) struct Allocation {
     /// What indications relayed, and the flow rows that are gone; the rows in force count for themselves.
     pub(super) traffic: Traffic,
     pub(super) told_errors: ToldErrors,
+    pub(super) meter: Meter,
 }
 
 impl Allocation {

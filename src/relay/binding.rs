@@ -1,12 +1,15 @@
 //! Binding: the client learns its reflexive address (RFC 8489 §12). No state, no authentication.
 
 use super::Relay;
-use super::action::Action;
+use super::action::{Action, Discard};
 use super::clock::Now;
 use super::request::{Details, Request, Success};
 
 impl Relay {
     pub(super) fn binding(&mut self, now: Now, request: &Request<'_>, out: &mut Vec<u8>) -> Action {
+        if !self.budget.take(now.mono, request.from) {
+            return Action::Discard(Discard::ReplyBudget);
+        }
         let answer = match request.check().and_then(|()| self.corners.answer(&self.own, request)) {
             Ok(answer) => answer,
             Err(reject) => {

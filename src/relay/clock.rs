@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// A point on a monotonic clock of the host's choice, in nanoseconds. All points of one engine share that clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Mono(pub u64);
 
 impl Mono {

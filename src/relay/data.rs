@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::Relay;
 use super::action::{Action, Discard, FiveTuple, PeerAddr, RelayId};
+use super::bandwidth::Direction;
 use super::clock::Mono;
 use super::flow::{FlowKey, Local};
 use super::table::Slot;
@@ -19,11 +20,13 @@ impl Relay {
             return Action::Discard(Discard::Short);
         };
         let payload = HEADER_LENGTH..HEADER_LENGTH + message.data.len();
-        match self.table.relay(now, &FlowKey::client(from, message.channel), payload.len()) {
-            Some(FlowKey { local: Local::Relay(relay), remote, .. }) => {
+        let key = FlowKey::client(from, message.channel);
+        match self.table.relay(now, &key, payload.len(), &self.bandwidth) {
+            Err(reason) => Action::Discard(reason),
+            Ok(Some(FlowKey { local: Local::Relay(relay), remote, .. })) => {
                 self.forward(now, relay, PeerAddr(remote), payload, out)
             }
-            Some(FlowKey { local: Local::Client(..), .. }) | None => {
+            Ok(Some(FlowKey { local: Local::Client(..), .. }) | None) => {
                 Action::Discard(match self.table.of_client(from).filter(|slot| self.table.has_time(now, *slot)) {
                     Some(_) => Discard::NoChannel,
                     None => Discard::NoAllocation,
@@ -45,12 +48,12 @@ impl Relay {
         if let Err(reason) = self.permitted(now, slot, peer) {
             return Action::Discard(reason);
         }
-        let Some(allocation) = self.table.get_mut(slot) else {
+        if let Err(reason) = self.table.admit(now, slot, Direction::ToPeer, payload.len(), &self.bandwidth) {
+            return Action::Discard(reason);
+        }
+        let Some(relay) = self.table.get(slot).map(|allocation| allocation.relayed.id) else {
             return Action::Discard(Discard::NoAllocation);
         };
-        allocation.traffic.sent_packets += 1;
-        allocation.traffic.sent_bytes += payload.len() as u64;
-        let relay = allocation.relayed.id;
         // Between UDP and UDP the attribute is for IPv4 alone (RFC 8656 §13, §14); from a stream it is heeded (§15).
         let is_heeded = from.stream.is_some() || (from.client.is_ipv4() && peer.is_ipv4());
         match self.forward(now, relay, PeerAddr(self.own.on_the_wire(peer)), payload, out) {
@@ -74,14 +77,16 @@ impl Relay {
         let Ok(length) = u16::try_from(payload.len()) else {
             return Action::Discard(Discard::TooLong);
         };
-        let action = match self.table.relay(now, &FlowKey::peer(relay, source), payload.len()) {
-            Some(FlowKey { local: Local::Client(listener, stream), remote, channel: Some(channel) }) => {
+        let key = FlowKey::peer(relay, source);
+        let action = match self.table.relay(now, &key, payload.len(), &self.bandwidth) {
+            Err(reason) => Action::Discard(reason),
+            Ok(Some(FlowKey { local: Local::Client(listener, stream), remote, channel: Some(channel) })) => {
                 let start = out.len();
                 out.extend_from_slice(&channel::header(channel, length));
                 let client = FiveTuple { client: remote, listener, stream };
                 Action::ToClient { client, out: start..out.len(), payload, padding: 0 }
             }
-            Some(_) | None => self.data_indication(now, relay, source, payload, out),
+            Ok(Some(_) | None) => self.data_indication(now, relay, source, payload, out),
         };
         if !matches!(action, Action::Discard(_)) {
             self.tally.received_packets += 1;
@@ -106,7 +111,7 @@ impl Relay {
             return Action::Discard(reason);
         }
         let id = self.indication_id();
-        let Some(allocation) = self.table.get_mut(slot) else {
+        let Some(client) = self.table.get(slot).map(|allocation| allocation.five_tuple) else {
             return Action::Discard(Discard::UnknownRelay);
         };
         let mut writer = Writer::new(out, Class::Indication, Method::DATA, id);
@@ -115,10 +120,12 @@ impl Relay {
             return Action::Discard(Discard::TooLong);
         }
         let range = writer.finish();
-        allocation.traffic.received_packets += 1;
-        allocation.traffic.received_bytes += payload.len() as u64;
+        if let Err(reason) = self.table.admit(now, slot, Direction::ToClient, payload.len(), &self.bandwidth) {
+            out.truncate(range.start);
+            return Action::Discard(reason);
+        }
         let padding = u8::try_from(padding(payload.len())).unwrap_or(0);
-        Action::ToClient { client: allocation.five_tuple, out: range, payload, padding }
+        Action::ToClient { client, out: range, payload, padding }
     }
 
     /// Out of a relay socket; when the peer is a relayed address of this same engine, straight to its client
@@ -133,12 +140,17 @@ impl Relay {
     ) -> Action {
         self.tally.sent_packets += 1;
         self.tally.sent_bytes += payload.len() as u64;
-        if self.own.is_relayed(peer.0)
-            && let Some(other) = self.table.relay_at(peer.0)
-            && let Some(sender) = self.table.of_relay(relay).and_then(|slot| self.table.get(slot))
-        {
-            let source = PeerAddr(sender.relayed.local);
-            return self.deliver(now, other, source, payload, out);
+        if self.own.is_relayed(peer.0) {
+            if let Some(other) = self.table.relay_at(peer.0)
+                && let Some(sender) = self.table.of_relay(relay).and_then(|slot| self.table.get(slot))
+            {
+                let source = PeerAddr(sender.relayed.local);
+                return self.deliver(now, other, source, payload, out);
+            }
+            // Some other service of this machine may have the port. Its operator may want it to be reached.
+            if !self.live.peers.names(peer.0.ip()) {
+                return Action::ToSibling { relay, peer, payload };
+            }
         }
         Action::ToPeer { relay, peer, payload, dont_fragment: false }
     }
@@ -150,6 +162,10 @@ impl Relay {
             return Err(Discard::PeerFamily);
         }
         let permission = allocation.permission(now, peer.ip()).ok_or(Discard::NoPermission)?;
+        // Nobody is at port 0, though permissions, which have no port, are often asked for with it.
+        if peer.port() == 0 {
+            return Err(Discard::ForbiddenPeer);
+        }
         // A permission is for an address; on our own addresses most ports are nobody's business.
         if permission.own && !self.own.may_reach(&self.live.peers, peer) {
             return Err(Discard::ForbiddenPeer);

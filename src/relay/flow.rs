@@ -101,15 +101,9 @@ impl FlowTable {
         FlowTable { rows: HashMap::with_hasher(seed) }
     }
 
-    /// Applies the row for `key`, if one is in force, to a datagram with `bytes` of application data.
-    pub(super) fn relay(&mut self, now: Mono, key: &FlowKey, bytes: usize) -> Option<FlowKey> {
-        let row = self.rows.get_mut(key)?;
-        if now >= row.expires {
-            return None;
-        }
-        row.packets += 1;
-        row.bytes += bytes as u64;
-        Some(row.to)
+    /// The row for `key`, if one is in force.
+    pub(super) fn in_force(&mut self, now: Mono, key: &FlowKey) -> Option<&mut Flow> {
+        self.rows.get_mut(key).filter(|row| now < row.expires)
     }
 
     /// Writes both rows of a channel, keeping the counters of rows that are there.

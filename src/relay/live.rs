@@ -20,7 +20,7 @@ pub struct Live {
     pub expiry: Expiry,
     /// SOFTWARE of every response; none keeps replies small.
     pub software: Option<Box<str>>,
-    /// How much one allocation may hold.
+    /// How much one allocation, user or source may have.
     pub limits: Limits,
     /// Which channel numbers may be bound.
     pub channel_numbers: ChannelNumbers,
@@ -108,17 +108,31 @@ impl ChannelNumbers {
     }
 }
 
-/// How much one allocation may hold.
+/// How much one allocation, user or source may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Permissions at a time.
     pub permissions: usize,
     /// Channels at a time, held ones included.
     pub channels: usize,
+    /// Application data in bits per second that an allocation may relay, each way; 0 is no limit.
+    pub allocation_bandwidth: u64,
+    /// The same for all allocations of a user together. The host has to answer [`Event::Draw`](super::Event::Draw).
+    pub user_bandwidth: u64,
+    /// Replies in a second to one source, an IPv4 address or a /64 of IPv6, before it has shown by a nonce that the
+    /// address is its own; shared by the engines of [`PortShare::of`](super::PortShare::of). 0 is no limit.
+    pub unauthenticated_replies: u32,
 }
 
 impl Default for Limits {
+    /// A hundred permissions and channels; how much traffic is right, the host knows.
     fn default() -> Limits {
-        Limits { permissions: 100, channels: 100 }
+        Limits {
+            permissions: 100,
+            channels: 100,
+            allocation_bandwidth: 0,
+            user_bandwidth: 0,
+            unauthenticated_replies: 0,
+        }
     }
 }

@@ -9,7 +9,9 @@ mod action;
 mod allocate;
 mod allocation;
 mod authentication;
+mod bandwidth;
 mod binding;
+mod budget;
 mod channel_bind;
 mod clock;
 mod data;
@@ -23,6 +25,7 @@ mod nonce;
 mod peers;
 mod permission;
 mod ports;
+mod rate;
 mod refresh;
 mod request;
 mod sessions;
@@ -41,6 +44,7 @@ pub use action::{
     StreamId, Traffic, Why,
 };
 pub use allocate::{OpenError, Opened, PendingAllocation, Want};
+pub use bandwidth::Direction;
 pub use clock::{Mono, Now};
 pub use discovery::Discovery;
 pub use icmp::IcmpError;
@@ -101,6 +105,8 @@ pub struct Relay {
     default_family: DefaultFamily,
     ports: ports::Ports,
     nonces: nonce::Nonces,
+    budget: budget::ReplyBudget,
+    bandwidth: bandwidth::Bandwidth,
     random: ChaCha12Rng,
     table: table::Table,
     reservations: HashMap<ReservationToken, (SocketAddr, Mono), table::Seed>,
@@ -126,7 +132,7 @@ impl Relay {
             config.relays
         };
         let ports = config.ports.range.clone();
-        Relay {
+        let mut relay = Relay {
             live,
             revoked: Arc::default(),
             corners: discovery::Corners::new(&config.discovery, &config.listeners),
@@ -134,6 +140,8 @@ impl Relay {
             default_family: config.default_family,
             ports: ports::Ports::new(config.ports),
             nonces: nonce::Nonces::new(&config.nonce_key),
+            budget: budget::ReplyBudget::new(table::Seed::with_seed(random.next_u64())),
+            bandwidth: bandwidth::Bandwidth::default(),
             table: table::Table::new(seed),
             reservations: HashMap::with_hasher(table::Seed::with_seed(random.next_u64())),
             random,
@@ -141,7 +149,9 @@ impl Relay {
             draining: false,
             indication_prefix,
             indications: 0,
-        }
+        };
+        relay.limit();
+        relay
     }
 
     /// A packet from a client: one datagram, or one frame of a stream. `out` is where an answer is written.
@@ -198,6 +208,7 @@ impl Relay {
     /// Replaces what may change at run time, and ends every permission and channel that the new rules forbid.
     pub fn set_live(&mut self, live: Arc<Live>) {
         self.live = live;
+        self.limit();
         let (own, peers) = (&self.own, &self.live.peers);
         for slot in self.table.slots() {
             self.table.retain(
@@ -206,6 +217,16 @@ impl Relay {
                 |channel| own.may_reach(peers, channel.peer.0),
             );
             self.table.settle(slot);
+        }
+    }
+
+    /// Takes over the limits of `live`.
+    fn limit(&mut self) {
+        let limits = self.live.limits;
+        self.budget.set(limits.unauthenticated_replies, self.ports.share().of);
+        self.bandwidth = bandwidth::Bandwidth::new(&limits);
+        if self.bandwidth.is_limited() {
+            self.table.slots().into_iter().for_each(|slot| self.table.ask_for_share(slot, &self.bandwidth));
         }
     }
 
@@ -230,6 +251,11 @@ impl Relay {
     /// nobody claimed it.
     pub fn port_returned(&mut self, address: SocketAddr) {
         self.ports.release(address);
+    }
+
+    /// The packet of an [`Action::ToSibling`] was not sent: no other engine has an allocation there either.
+    pub fn stray(&mut self) {
+        self.tally.discard(Discard::NotRelayed);
     }
 
     /// This engine's share of the relay ports.
@@ -306,6 +332,9 @@ impl Relay {
         let auth = match self.authenticate(now, request) {
             Ok(auth) => auth,
             Err(reject) => {
+                if !reject.why.is_after_nonce() && !self.budget.take(now.mono, request.from) {
+                    return Action::Discard(Discard::ReplyBudget);
+                }
                 let details = Details::of(request, reject.why);
                 return self.refuse(now, request.answer(), &reject, details, out);
             }

@@ -50,7 +50,16 @@ pub struct PeerPolicy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Span {
     first: u128,
-    allowed: bool,
+    verdict: Verdict,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Denied,
+    /// Nobody says anything against it.
+    Allowed,
+    /// The operator says so.
+    Named,
 }
 
 /// A prefix with a verdict; `rank` decides between prefixes of equal length.
@@ -72,8 +81,8 @@ impl Rule {
         Rule { first, last, length: net.prefix_len(), rank }
     }
 
-    fn allows(self) -> bool {
-        self.rank == Rule::ALLOW
+    fn verdict(self) -> Verdict {
+        if self.rank == Rule::ALLOW { Verdict::Named } else { Verdict::Denied }
     }
 }
 
@@ -102,11 +111,19 @@ impl PeerPolicy {
 
     /// Whether a packet may go to, or come from, this address.
     pub fn allows(&self, ip: IpAddr) -> bool {
+        self.of(ip) != Verdict::Denied && embedded_v4(ip).all(|v4| self.of(IpAddr::V4(v4)) != Verdict::Denied)
+    }
+
+    /// Whether an entry of the operator's own allows this address, not only the lack of one against it.
+    pub fn names(&self, ip: IpAddr) -> bool {
+        self.of(ip) == Verdict::Named && self.allows(ip)
+    }
+
+    /// What is said of an address itself, whatever it carries.
+    fn of(&self, ip: IpAddr) -> Verdict {
         match ip {
             IpAddr::V4(v4) => verdict(&self.v4, u128::from(v4.to_bits())),
-            IpAddr::V6(v6) => {
-                verdict(&self.v6, v6.to_bits()) && embedded_v4(ip).all(|v4| verdict(&self.v4, u128::from(v4.to_bits())))
-            }
+            IpAddr::V6(v6) => verdict(&self.v6, v6.to_bits()),
         }
     }
 }
@@ -128,17 +145,18 @@ fn spans(rules: &[Rule]) -> Vec<Span> {
     let mut spans: Vec<Span> = Vec::new();
     for first in edges {
         let covering = rules.iter().filter(|rule| (rule.first..=rule.last).contains(&first));
-        let allowed = covering.max_by_key(|rule| (rule.length, rule.rank)).is_none_or(|rule| rule.allows());
-        if spans.last().is_none_or(|span| span.allowed != allowed) {
-            spans.push(Span { first, allowed });
+        let best = covering.max_by_key(|rule| (rule.length, rule.rank));
+        let verdict = best.map_or(Verdict::Allowed, |rule| rule.verdict());
+        if spans.last().is_none_or(|span| span.verdict != verdict) {
+            spans.push(Span { first, verdict });
         }
     }
     spans
 }
 
-fn verdict(spans: &[Span], address: u128) -> bool {
+fn verdict(spans: &[Span], address: u128) -> Verdict {
     let after = spans.partition_point(|span| span.first <= address);
-    after.checked_sub(1).and_then(|at| spans.get(at)).is_some_and(|span| span.allowed)
+    after.checked_sub(1).and_then(|at| spans.get(at)).map_or(Verdict::Denied, |span| span.verdict)
 }
 
 /// The IPv4 addresses that an IPv6 address carries, in every encoding in use; none for an IPv4 address.

@@ -110,7 +110,7 @@ impl OwnAddresses {
 
     /// Whether packets may be exchanged with an address and port.
     pub(super) fn may_reach(&self, peers: &super::PeerPolicy, peer: SocketAddr) -> bool {
-        !self.is_listener(peer) && (self.is_relayed(peer) || peers.allows(peer.ip()))
+        peer.port() != 0 && !self.is_listener(peer) && (self.is_relayed(peer) || peers.allows(peer.ip()))
     }
 
     /// The permission for a peer, where it may have one: 443 for another family, 403 for a forbidden address.

@@ -7,11 +7,12 @@ use std::net::SocketAddr;
 use hashbrown::HashMap;
 use slab::Slab;
 
-use super::action::{EndReason, Event, FiveTuple, RelayId, Traffic};
+use super::action::{Discard, EndReason, Event, FiveTuple, RelayId, Traffic};
 use super::allocation::{Allocation, Channel};
+use super::bandwidth::{Bandwidth, Direction};
 use super::clock::Mono;
 use super::expiry::{Expiry, Item};
-use super::flow::{Flow, FlowKey, FlowTable};
+use super::flow::{Flow, FlowKey, FlowTable, Local};
 
 /// The hasher of every table: its seed is the engine's secret, since the keys are an attacker's choice.
 pub(super) type Seed = foldhash::fast::FixedState;
@@ -152,9 +153,59 @@ impl Table {
         Some(allocation)
     }
 
-    /// Applies a flow row to a datagram.
-    pub(super) fn relay(&mut self, now: Mono, key: &FlowKey, bytes: usize) -> Option<FlowKey> {
-        self.flows.relay(now, key, bytes)
+    /// Applies the flow row for `key`, if one is in force, to a datagram with `bytes` of application data.
+    pub(super) fn relay(
+        &mut self,
+        now: Mono,
+        key: &FlowKey,
+        bytes: usize,
+        limits: &Bandwidth,
+    ) -> Result<Option<FlowKey>, Discard> {
+        let Some(row) = self.flows.in_force(now, key) else { return Ok(None) };
+        if limits.is_limited()
+            && let Some(allocation) = self.allocations.get_mut(Slot(row.allocation).index())
+        {
+            let direction = match row.to.local {
+                Local::Relay(_) => Direction::ToPeer,
+                Local::Client(..) => Direction::ToClient,
+            };
+            admit(allocation, &mut self.events, now, limits, (direction, bytes))?;
+        }
+        row.packets += 1;
+        row.bytes += bytes as u64;
+        Ok(Some(row.to))
+    }
+
+    /// Whether an allocation may relay a datagram outside of any flow row; if so, it is counted as relayed.
+    pub(super) fn admit(
+        &mut self,
+        now: Mono,
+        slot: Slot,
+        direction: Direction,
+        bytes: usize,
+        limits: &Bandwidth,
+    ) -> Result<(), Discard> {
+        let allocation = self.allocations.get_mut(slot.index()).ok_or(Discard::NoAllocation)?;
+        if limits.is_limited() {
+            admit(allocation, &mut self.events, now, limits, (direction, bytes))?;
+        }
+        let traffic = &mut allocation.traffic;
+        let (packets, sum) = match direction {
+            Direction::ToPeer => (&mut traffic.sent_packets, &mut traffic.sent_bytes),
+            Direction::ToClient => (&mut traffic.received_packets, &mut traffic.received_bytes),
+        };
+        *packets += 1;
+        *sum += bytes as u64;
+        Ok(())
+    }
+
+    /// Asks for an allocation's first slices of what its user may relay, so that they are there before its packets.
+    pub(super) fn ask_for_share(&mut self, slot: Slot, limits: &Bandwidth) {
+        let Some(allocation) = self.allocations.get_mut(slot.index()) else { return };
+        let relay = allocation.relayed.id;
+        let meter = &mut allocation.meter;
+        let wants = Direction::ALL.into_iter().filter_map(|direction| meter.wants(limits, Mono(0), relay, direction));
+        self.events.extend(wants);
     }
 
     /// Brings an allocation's flow rows and its place in the queue up to date after a change to it.
@@ -217,6 +268,18 @@ impl Table {
         }
         traffic
     }
+}
+
+fn admit(
+    allocation: &mut Allocation,
+    events: &mut VecDeque<Event>,
+    now: Mono,
+    limits: &Bandwidth,
+    (direction, bytes): (Direction, usize),
+) -> Result<(), Discard> {
+    let admitted = allocation.meter.admit(limits, now, direction, bytes);
+    events.extend(allocation.meter.wants(limits, now, allocation.relayed.id, direction));
+    admitted
 }
 
 /// Removes both rows of a channel and adds what they counted to `traffic`.

@@ -121,7 +121,7 @@ fn a_repeated_channel_bind_is_answered_the_same_and_resets_the_time() {
 #[test]
 fn more_channels_than_the_limit_get_508() {
     let mut limited = live();
-    limited.limits = Limits { permissions: 100, channels: 2 };
+    limited.limits = Limits { channels: 2, ..Limits::default() };
     let mut world = World::with(config(), limited);
     let (mut client, _) = world.allocated(1000);
     assert_eq!(world.bind(&mut client, 0x4000, "1.1.1.1:1").code(), 200);

@@ -138,7 +138,7 @@ fn the_record_of_an_end_equals_what_was_relayed() {
             _ => world.send(&client, "9.9.9.9:7777", &data),
         };
         match outcome {
-            Outcome::ToPeer { data, .. } => {
+            Outcome::ToPeer { data, .. } | Outcome::ToSibling { data, .. } => {
                 seen.sent_packets += 1;
                 seen.sent_bytes += data.len() as u64;
             }

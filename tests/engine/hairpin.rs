@@ -1,7 +1,7 @@
 //! Our own addresses as peers: relayed ones are reached without leaving the process, listeners never; and addresses
 //! behind a one-to-one NAT.
 
-use turnwell::relay::{Config, Discard, RelayAddress, RelayId, Traffic};
+use turnwell::relay::{Config, Discard, Live, RelayAddress, RelayId, Traffic};
 
 use crate::client::{Client, Received};
 use crate::harness::{Outcome, RELAY_V4, World, addr, config, live};
@@ -104,13 +104,13 @@ fn relayed_addresses_of_other_engines_are_reached_at_their_local_address() {
     let elsewhere = (50_000..).map(|port| format!("{EXTERNAL}:{port}")).find(|peer| *peer != a.relayed).unwrap();
     let local = addr(&elsewhere.replace(EXTERNAL, LOCAL));
     world.permit(&mut a.client, &[&elsewhere]);
-    let to_peer = Outcome::ToPeer { relay: a.relay, peer: local, data: b"x".to_vec() };
-    assert_eq!(world.send(&a.client, &elsewhere, b"x"), to_peer);
+    let to_sibling = Outcome::ToSibling { relay: a.relay, peer: local, data: b"x".to_vec() };
+    assert_eq!(world.send(&a.client, &elsewhere, b"x"), to_sibling);
     let received = Received::Indication { peer: addr(&elsewhere), data: b"y".to_vec() };
     let to_client = Outcome::ToClient { client: a.client.at, received };
     assert_eq!(world.peer_sends(a.relay, &local.to_string(), b"y"), to_client, "and come back as what clients know");
     world.bind(&mut a.client, 0x4000, &elsewhere);
-    assert_eq!(world.channel(&a.client, 0x4000, b"x"), to_peer);
+    assert_eq!(world.channel(&a.client, 0x4000, b"x"), to_sibling);
     let received = Received::Channel { number: 0x4000, data: b"y".to_vec() };
     let to_client = Outcome::ToClient { client: a.client.at, received };
     assert_eq!(world.peer_sends(a.relay, &local.to_string(), b"y"), to_client);
@@ -136,7 +136,7 @@ fn on_a_relay_address_other_ports_are_nobodys_business() {
     assert_eq!(world.permit(&mut a.client, &["127.0.0.1:0"]).code(), 200, "loopback is denied, relayed addresses not");
     assert_eq!(world.permit(&mut b.client, &["127.0.0.1:0"]).code(), 200);
     assert_eq!(world.send(&a.client, &b.relayed, b"x"), indication(&a, &b, b"x"));
-    for port in [22, 53, 3478, 8080, 49_999, 50_100] {
+    for port in [0, 22, 53, 3478, 8080, 49_999, 50_100] {
         let peer = format!("127.0.0.1:{port}");
         assert_eq!(world.send(&a.client, &peer, b"x"), Outcome::Discard(Discard::ForbiddenPeer), "{port}");
         assert_eq!(world.peer_sends(a.relay, &peer, b"x"), Outcome::Discard(Discard::ForbiddenPeer), "{port}");
@@ -186,15 +186,25 @@ fn a_listener_on_an_address_that_relays_nothing_gives_no_permission() {
 }
 const RELAY_V4_PORT: &str = "198.51.100.7:50000";
 
+/// Another service of this machine may have a relay port; only the host knows whether another engine has it.
 #[test]
-fn a_peer_that_took_over_a_relayed_port_is_a_peer_again() {
+fn a_relay_port_that_nobody_here_has_is_no_peer_of_its_own() {
     let mut world = World::new();
     let (mut a, mut b) = pair(&mut world);
     world.permit(&mut a.client, &[&b.relayed]);
     world.permit(&mut b.client, &[&a.relayed]);
     assert_eq!(world.send(&a.client, &b.relayed, b"x"), indication(&a, &b, b"x"));
     world.refresh(&mut b.client, Some(0));
-    let to_peer = Outcome::ToPeer { relay: a.relay, peer: addr(&b.relayed), data: b"x".to_vec() };
-    assert_eq!(world.send(&a.client, &b.relayed, b"x"), to_peer, "nobody of this engine has the port now");
+    let peer = addr(&b.relayed);
+    let to_sibling = Outcome::ToSibling { relay: a.relay, peer, data: b"x".to_vec() };
+    assert_eq!(world.send(&a.client, &b.relayed, b"x"), to_sibling, "nobody of this engine has the port now");
     assert!(b.relayed.starts_with(RELAY_V4));
+    let before = world.relay.tally().discards[Discard::NotRelayed.index()];
+    world.relay.stray();
+    assert_eq!(world.relay.tally().discards[Discard::NotRelayed.index()], before + 1);
+    // An operator who names the address means everything there.
+    let peers = turnwell::relay::PeerPolicy::new(&["198.51.100.0/24".parse().unwrap()], &[]);
+    world.set_live(Live { peers, ..live() });
+    let to_peer = Outcome::ToPeer { relay: a.relay, peer, data: b"x".to_vec() };
+    assert_eq!(world.send(&a.client, &b.relayed, b"x"), to_peer);
 }

@@ -40,6 +40,7 @@ pub(crate) enum Outcome {
     Reply(Reply),
     ReplyFrom { listener: ListenerId, client: SocketAddr, reply: Reply },
     ToPeer { relay: RelayId, peer: SocketAddr, data: Vec<u8> },
+    ToSibling { relay: RelayId, peer: SocketAddr, data: Vec<u8> },
     ToClient { client: FiveTuple, received: Received },
 }
 
@@ -361,6 +362,9 @@ fn owned(action: Action, packet: &[u8], out: &[u8]) -> Outcome {
         }
         Action::ToPeer { relay, peer, payload, .. } => {
             Outcome::ToPeer { relay, peer: peer.0, data: packet[payload].to_vec() }
+        }
+        Action::ToSibling { relay, peer, payload } => {
+            Outcome::ToSibling { relay, peer: peer.0, data: packet[payload].to_vec() }
         }
         Action::ToClient { client, out: range, payload, padding } => {
             let padding = vec![0; usize::from(padding)];

@@ -17,6 +17,7 @@ mod hairpin;
 mod harness;
 mod icmp;
 mod isolation;
+mod limits;
 mod model;
 mod naive;
 mod noise;

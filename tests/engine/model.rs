@@ -214,6 +214,7 @@ impl Pair {
         let expected = match expected {
             Relayed::Discard(reason) => Outcome::Discard(reason),
             Relayed::ToPeer(relay, peer) => Outcome::ToPeer { relay, peer, data },
+            Relayed::ToSibling(relay, peer) => Outcome::ToSibling { relay, peer, data },
             Relayed::ToClient(client, received) => Outcome::ToClient { client: self.clients[client].at, received },
         };
         assert_eq!(got, expected);
@@ -221,6 +222,7 @@ impl Pair {
         self.seen.push(match got {
             Outcome::Discard(reason) => format!("{reason:?}"),
             Outcome::ToPeer { .. } => "to peer".into(),
+            Outcome::ToSibling { .. } => "to sibling".into(),
             Outcome::ToClient { received: Received::Channel { .. }, .. } => format!("{hairpin}channel"),
             Outcome::ToClient { received: Received::Indication { .. }, .. } => format!("{hairpin}indication"),
             Outcome::ToClient { received: Received::Icmp { .. }, .. } => unreachable!("nothing met an error"),
@@ -289,7 +291,7 @@ fn write(writer: &mut turnwell::wire::Writer<'_>, asked: &Asked) {
 
 fn rules(denies: bool) -> Live {
     let deny = if denies { vec![format!("{DENIABLE}/32").parse().unwrap()] } else { vec![] };
-    let limits = Limits { permissions: MOST_PERMISSIONS, channels: MOST_CHANNELS };
+    let limits = Limits { permissions: MOST_PERMISSIONS, channels: MOST_CHANNELS, ..Limits::default() };
     Live { peers: PeerPolicy::new(&[], &deny), limits, ..live() }
 }
 

@@ -53,6 +53,8 @@ pub(crate) enum Allocated {
 pub(crate) enum Relayed {
     Discard(Discard),
     ToPeer(RelayId, SocketAddr),
+    /// A relay port that nobody has.
+    ToSibling(RelayId, SocketAddr),
     /// To the client with this index.
     ToClient(usize, Received),
 }
@@ -311,6 +313,7 @@ impl Naive {
         let (relay, source) = (mine.relay, mine.relayed);
         match self.allocations.iter().find(|other| other.relayed == peer).map(|other| other.relay) {
             Some(other) => self.deliver(other, source, data),
+            None if is_relay(peer.ip()) && PORTS.contains(&peer.port()) => Relayed::ToSibling(relay, peer),
             None => Relayed::ToPeer(relay, peer),
         }
     }

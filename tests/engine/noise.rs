@@ -170,7 +170,7 @@ fn a_million_bad_datagrams_change_nothing() {
                 assert!(out.len() <= 200, "no answer is long: {} bytes", out.len());
                 replied += 1;
             }
-            Action::ToPeer { .. } | Action::ToClient { .. } => relayed += 1,
+            Action::ToPeer { .. } | Action::ToSibling { .. } | Action::ToClient { .. } => relayed += 1,
             Action::ReplyFrom { .. } => panic!("there is no other listener"),
             Action::Open(pending) => panic!("nobody may open anything: {pending:?}"),
         }

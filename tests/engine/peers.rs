@@ -203,6 +203,19 @@ fn encodings_of_global_ipv4_are_reached_where_the_operator_opened_their_ranges()
     }
 }
 
+/// Clients ask for permissions with port 0, since a permission has no port; but nobody can be at it.
+#[test]
+fn port_0_is_no_peer() {
+    let mut world = World::new();
+    let (mut client, relay) = world.allocated(1000);
+    let peer = "9.9.9.9:0";
+    assert_eq!(world.permit(&mut client, &[peer]).code(), 200);
+    assert_eq!(world.send(&client, peer, b"x"), Outcome::Discard(Discard::ForbiddenPeer));
+    assert_eq!(world.peer_sends(relay, peer, b"x"), Outcome::Discard(Discard::ForbiddenPeer));
+    assert_eq!(world.bind(&mut client, 0x4000, peer).code(), 403);
+    assert!(matches!(world.send(&client, "9.9.9.9:1", b"x"), Outcome::ToPeer { .. }));
+}
+
 #[test]
 fn an_operators_deny_holds_in_every_encoding() {
     let open = all_v6_open();

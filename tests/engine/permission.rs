@@ -76,7 +76,7 @@ fn data_refreshes_no_permission() {
 
 fn limited(permissions: usize) -> World {
     let mut live = live();
-    live.limits = Limits { permissions, channels: 10 };
+    live.limits = Limits { permissions, channels: 10, ..Limits::default() };
     World::with(config(), live)
 }
 
@@ -109,7 +109,7 @@ fn a_lowered_limit_leaves_what_is_there_refreshable() {
     world.permit(&mut client, &["1.1.1.1:1", "1.1.1.2:1", "1.1.1.3:1"]);
     world.bind(&mut client, 0x4000, "1.1.1.1:1");
     let mut lower = live();
-    lower.limits = Limits { permissions: 1, channels: 0 };
+    lower.limits = Limits { permissions: 1, channels: 0, ..Limits::default() };
     world.set_live(lower);
     assert_eq!(world.permit(&mut client, &["1.1.1.1:1", "1.1.1.3:1"]).code(), 200);
     assert_eq!(world.bind(&mut client, 0x4000, "1.1.1.1:1").code(), 200);

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::super::config::file::{ApiClient, ChannelNumbers};
-use super::super::config::units::{Address, Cidr, Endpoint, Period, PortRange, SecretText};
+use super::super::config::units::{Address, BitRate, Cidr, Endpoint, Period, PortRange, SecretText};
 use super::super::config::{ApiKeys, Config, File, Reading, Scope, Source};
 use super::super::exit::Failure;
 use super::super::ice::{Answer, IceServer, Order, Policy, Wildcard};
@@ -170,6 +170,9 @@ fn overlay(mut file: File, args: &Args, kit: &Kit) -> File {
         // one machine plays all the users there are
         file.limits.allocations_per_user = 0;
         file.limits.allocations_per_source = 0;
+        file.limits.bandwidth_per_allocation = BitRate::megabits(0);
+        file.limits.bandwidth_per_user = BitRate::megabits(0);
+        file.limits.unauthenticated_replies = 0;
     }
     file
 }

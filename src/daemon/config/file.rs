@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::api_key::Scope;
-use super::units::{Address, Cidr, Endpoint, Period, PortRange, SecretText, Size};
+use super::units::{Address, BitRate, Cidr, Endpoint, Period, PortRange, SecretText, Size};
 use crate::relay;
 
 /// A whole configuration file; a missing section or key has its default.
@@ -30,7 +30,7 @@ pub struct File {
     pub credentials: Credentials,
     /// How long things live without being refreshed.
     pub lifetimes: Lifetimes,
-    /// How much one client may hold.
+    /// How much one client may have.
     pub limits: Limits,
     /// To whom data is relayed.
     pub peers: Peers,
@@ -289,7 +289,7 @@ impl Default for Lifetimes {
     }
 }
 
-/// `[limits]`: how much one client may hold.
+/// `[limits]`: how much one client may have.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Limits {
@@ -303,6 +303,13 @@ pub struct Limits {
     pub permissions: usize,
     /// Channels of one allocation.
     pub channels: usize,
+    /// Application data that one allocation may relay, each way; 0 = no limit.
+    pub bandwidth_per_allocation: BitRate,
+    /// The same for all allocations of one user together; 0 = no limit.
+    pub bandwidth_per_user: BitRate,
+    /// Replies in a second to one source address that has not shown by a nonce that it is its own, with bursts of
+    /// twice as many; 0 = no limit.
+    pub unauthenticated_replies: u32,
 }
 
 impl Default for Limits {
@@ -314,6 +321,9 @@ impl Default for Limits {
             allocations: 16_000,
             permissions: engine.permissions,
             channels: engine.channels,
+            bandwidth_per_allocation: BitRate::megabits(100),
+            bandwidth_per_user: BitRate::megabits(500),
+            unauthenticated_replies: 500,
         }
     }
 }

@@ -343,7 +343,13 @@ impl file::Limits {
                 ));
             }
         }
-        Ok(Limits { permissions: self.permissions, channels: self.channels })
+        Ok(Limits {
+            permissions: self.permissions,
+            channels: self.channels,
+            allocation_bandwidth: self.bandwidth_per_allocation.bits(),
+            user_bandwidth: self.bandwidth_per_user.bits(),
+            unauthenticated_replies: self.unauthenticated_replies,
+        })
     }
 }
 

@@ -134,6 +134,56 @@ impl fmt::Display for Size {
     }
 }
 
+/// A number of bits in a second: `"64kbit"`, `"10Mbit"`, `"1Gbit"`; `"0"` where that is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BitRate(u64);
+
+impl BitRate {
+    const UNITS: [(&'static str, u64); 4] = [("Gbit", 1_000_000_000), ("Mbit", 1_000_000), ("kbit", 1000), ("bit", 1)];
+    const MOST: u64 = 1_000_000_000_000;
+
+    /// A rate of so many millions of bits in a second.
+    pub const fn megabits(count: u64) -> BitRate {
+        BitRate(count * 1_000_000)
+    }
+
+    /// Bits in a second.
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+}
+
+impl FromStr for BitRate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<BitRate, String> {
+        if text == "0" {
+            return Ok(BitRate(0));
+        }
+        BitRate::UNITS
+            .iter()
+            .find_map(|(unit, factor)| text.strip_suffix(unit)?.parse::<u64>().ok()?.checked_mul(*factor))
+            .filter(|bits| *bits <= BitRate::MOST)
+            .map(BitRate)
+            .ok_or_else(|| {
+                format!(
+                    "{text:?} is not a bit rate up to 1000Gbit{REMEDY}\
+                    write a number and a unit (bit, kbit, Mbit, Gbit), for example \"10Mbit\", or \"0\" for no limit"
+                )
+            })
+    }
+}
+
+impl fmt::Display for BitRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fits = |(_, factor): &(&str, u64)| self.0.is_multiple_of(*factor);
+        match BitRate::UNITS.into_iter().find(fits) {
+            Some((unit, factor)) if self.0 != 0 => write!(f, "{}{unit}", self.0 / factor),
+            Some(_) | None => write!(f, "0"),
+        }
+    }
+}
+
 /// An inclusive range of ports: `"49152-65535"`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortRange(RangeInclusive<u16>);
@@ -300,6 +350,10 @@ impl TextForm for Size {
     const EXPECTED: &'static str = "a size in quotes, such as \"4MiB\"";
 }
 
+impl TextForm for BitRate {
+    const EXPECTED: &'static str = "a bit rate in quotes, such as \"10Mbit\", or \"0\" for no limit";
+}
+
 impl TextForm for PortRange {
     const EXPECTED: &'static str = "a range of ports in quotes, such as \"49152-65535\"";
 }
@@ -351,7 +405,7 @@ macro_rules! serde_as_text {
     )*};
 }
 
-serde_as_text!(Period, Size, PortRange, Endpoint, Address, Cidr, SecretText);
+serde_as_text!(Period, Size, BitRate, PortRange, Endpoint, Address, Cidr, SecretText);
 
 #[cfg(test)]
 mod tests {
@@ -379,6 +433,19 @@ mod tests {
         }
         for text in ["", "4", "4MB", "MiB", "-1B", "4GiB"] {
             assert!(text.parse::<Size>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn bit_rates_have_decimal_units_and_zero_has_none() {
+        for (text, bits) in
+            [("10Mbit", 10_000_000), ("64kbit", 64_000), ("1Gbit", 1_000_000_000), ("7bit", 7), ("0", 0)]
+        {
+            assert_eq!(text.parse::<BitRate>().map(BitRate::bits), Ok(bits), "{text}");
+            assert_eq!(text.parse::<BitRate>().map(|rate| rate.to_string()).as_deref(), Ok(text));
+        }
+        for text in ["", "10", "Mbit", "10mbit", "10 Mbit", "1.5Mbit", "-1bit", "1001Gbit", "10MB"] {
+            assert!(text.parse::<BitRate>().is_err(), "{text}");
         }
     }
 

@@ -5,6 +5,7 @@ mod streams;
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +24,8 @@ use super::stream::{Listening, StreamConfig, Streams};
 use super::sys::{Epoll, Events, Interest, ReceiveBatch, UdpSocket, precise_sleeps, receive_one};
 use crate::fastpath::FastPath;
 use crate::relay::{
-    self, Action, Event, FiveTuple, ListenerId, Mono, Now, OpenError, Opened, PeerAddr, PendingAllocation, Relay,
-    RelayId, Want,
+    self, Action, Direction, Event, FiveTuple, ListenerId, Mono, Now, OpenError, Opened, PeerAddr, PendingAllocation,
+    Relay, RelayId, Want,
 };
 
 /// The longest run that UDP_GRO glues together, and the longest datagram there is.
@@ -371,6 +372,11 @@ impl Core<'_> {
                 let body = Body::Slot(slot, offset + payload.start..offset + payload.end);
                 self.outbox.push(Target::Peer(id, peer.0, dont_fragment), 0..0, body, 0, &mut relay.to_peer);
             }
+            Action::ToSibling { relay, peer, payload } => {
+                if let Some(action) = self.sibling(relay, peer, payload) {
+                    self.act_for_client(now, from, action, slot, offset);
+                }
+            }
             Action::ToClient { client, out, payload, padding } => {
                 let body = Body::Slot(slot, offset + payload.start..offset + payload.end);
                 self.outbox.push_next(Target::Client(client.listener, client.client), out, body, padding);
@@ -397,7 +403,26 @@ impl Core<'_> {
             | Action::Reply { .. }
             | Action::ReplyFrom { .. }
             | Action::ToPeer { .. }
+            | Action::ToSibling { .. }
             | Action::Open(_) => {}
+        }
+    }
+
+    /// A packet for a relay port of this server goes out if an allocation of another worker has it.
+    fn sibling(&mut self, relay: RelayId, peer: PeerAddr, payload: Range<usize>) -> Option<Action> {
+        if self.seat.shared.ledger.is_relayed(peer.0) {
+            return Some(Action::ToPeer { relay, peer, payload, dont_fragment: false });
+        }
+        self.relay.stray();
+        None
+    }
+
+    /// Gives an allocation a slice of what its user may relay.
+    fn draw(&mut self, id: RelayId, direction: Direction, bytes: u64, bits_per_second: u64) {
+        let now = self.seat.clock.now().mono;
+        if let Some(relay) = self.relays.get_mut(id) {
+            let drawn = relay.permit.share().draw(now, direction, bytes, bits_per_second);
+            self.relay.drawn(id, direction, drawn);
         }
     }
 
@@ -409,7 +434,7 @@ impl Core<'_> {
             Want::Bind(address) => {
                 let permit = permit()?;
                 let socket = relays::bind(address).map_err(|error| self.refused(&error, address))?;
-                let id = self.relays.insert(&self.epoll, socket, permit);
+                let id = self.relays.insert(&self.epoll, socket, permit.at(address));
                 id.map(|id| Opened::Relay(id, address)).map_err(|error| self.refused(&error, address))
             }
             Want::Reserve(address, token) => {
@@ -420,7 +445,7 @@ impl Core<'_> {
             Want::Claim(token) => {
                 let permit = permit()?;
                 let (socket, address) = shared.claim(token).ok_or(OpenError::NoReservation)?;
-                let id = self.relays.insert(&self.epoll, socket, permit);
+                let id = self.relays.insert(&self.epoll, socket, permit.at(address));
                 id.map(|id| Opened::Relay(id, address)).map_err(|error| {
                     self.give_back(address);
                     self.refused(&error, address)
@@ -469,6 +494,9 @@ impl Core<'_> {
                     if let Some((_, address)) = self.seat.shared.claim(token) {
                         self.give_back(address);
                     }
+                }
+                Event::Draw { relay, direction, bytes, bits_per_second } => {
+                    self.draw(relay, direction, bytes, bits_per_second);
                 }
                 Event::Started(record) => {
                     self.journal.began(self.seat.clock.now().mono, &record, &self.seat.streams);

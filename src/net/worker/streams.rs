@@ -101,6 +101,11 @@ impl Core<'_> {
                 let body = Body::Arena(offset + payload.start..offset + payload.end);
                 self.outbox.push(Target::Peer(id, peer.0, dont_fragment), 0..0, body, 0, &mut relay.to_peer);
             }
+            Action::ToSibling { relay, peer, payload } => {
+                if let Some(action) = self.sibling(relay, peer, payload) {
+                    self.act_for_stream(now, from, action, offset, message);
+                }
+            }
             Action::ToClient { client, out, payload, padding } => {
                 let body = Body::Arena(offset + payload.start..offset + payload.end);
                 let target = Target::Client(client.listener, client.client);
