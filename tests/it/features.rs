@@ -94,7 +94,7 @@ fn a_client_that_knows_sha1_only_reads_the_list_and_chooses_md5() {
 }
 
 #[test]
-fn static_users_stay_anonymous_and_a_wrong_password_is_refused() {
+fn static_users_stay_anonymous() {
     let port = free_udp_port();
     let folder = Folder::with(&format!(
         "[listen]\nudp = [\"127.0.0.1:{port}\"]\n[peers]\nallow = [\"127.0.0.0/8\"]\n[api]\nlisten = []\n\
@@ -103,17 +103,13 @@ fn static_users_stay_anonymous_and_a_wrong_password_is_refused() {
     let serve = Serve::start(&folder.config());
     serve.notified("READY=1");
     let (address, seen) = watched(([127, 0, 0, 1], port).into());
-    let asked = |password: &str| {
-        let mut asked = TurnConfig::new(TurnCredentials::new("alice", password));
-        asked.set_supported_integrity(IntegrityAlgorithm::Sha256);
-        asked.set_anonymous_username(Feature::Required);
-        asked
-    };
-    relays(Oracle::start_udp(address, asked("pw")));
+    let mut asked = TurnConfig::new(TurnCredentials::new("alice", "pw"));
+    asked.set_supported_integrity(IntegrityAlgorithm::Sha256);
+    asked.set_anonymous_username(Feature::Required);
+    relays(Oracle::start_udp(address, asked));
     let all = kinds(&seen);
     let signed: Vec<_> = all.iter().filter(|kinds| kinds.contains(&AttributeType::MESSAGE_INTEGRITY_SHA256)).collect();
     assert!(signed.len() >= 3, "Allocate, CreatePermission, ChannelBind");
     assert!(signed.iter().all(|kinds| kinds.contains(&AttributeType::USERHASH)));
     assert!(!all.iter().any(|kinds| kinds.contains(&AttributeType::USERNAME)));
-    Oracle::start_udp(([127, 0, 0, 1], port).into(), asked("wrong")).refused();
 }
