@@ -5,6 +5,7 @@
 //! `password = base64(HMAC-SHA1(secret, username))`; the long-term key is RFC 8489 §9.2.2's
 //! `MD5(username:realm:password)`, or the same with SHA-256 where the client asks for it. No clock, no file: seconds since the Unix epoch come in as an argument.
 
+mod diagnosis;
 mod keys;
 mod revocations;
 mod secret;
@@ -13,6 +14,7 @@ mod user;
 
 use std::sync::Arc;
 
+pub use diagnosis::{Cause, Evidence, Symptom};
 pub use keys::userhash;
 pub use revocations::{Revocation, Revocations, Subject};
 pub use secret::{Secret, SecretError};

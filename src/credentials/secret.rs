@@ -7,10 +7,13 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 
+use super::diagnosis::Mistakes;
+
 /// A secret that an app and this server share. Its bytes are those of the configured string, nothing decoded.
-/// Only the keyed HMAC state is kept; it wipes itself on drop (hmac's and sha1's `zeroize` feature).
+/// Only keyed HMAC states are kept; those wipe themselves on drop (hmac's and sha1's `zeroize` feature).
 pub struct Secret {
     mac: Hmac<Sha1>,
+    pub(super) mistakes: Mistakes,
 }
 
 /// Why a text is no secret.
@@ -27,7 +30,8 @@ impl Secret {
             return Err(SecretError::Empty);
         }
         let mac = Hmac::new_from_slice(text.as_bytes()).map_err(|_| SecretError::Empty)?;
-        Ok(Secret { mac })
+        let mistakes = Mistakes::new(text).ok_or(SecretError::Empty)?;
+        Ok(Secret { mac, mistakes })
     }
 
     /// `base64(HMAC-SHA1(secret, username))`

@@ -19,6 +19,7 @@ use tokio::time::{Instant, Interval, interval};
 use tracing::{info, warn};
 
 use super::config::{self, Config, Fixed, Reading};
+use super::diagnosis::Diagnosis;
 use super::exit::Failure;
 use super::http::{self, Api, Facts, Listener, Minting};
 use super::ice::{self, Uris, Wildcard};
@@ -117,7 +118,11 @@ async fn control(
 
     let reload = Reload::new(launch.path, launch.reading, launch.config, place, log);
     let result = match announced {
-        Ok(()) => Keeper { server: &server, api: &api, reload, leaving: None }.wait(signals, requests).await,
+        Ok(()) => {
+            Keeper { server: &server, api: &api, reload, leaving: None, diagnosis: Diagnosis::default() }
+                .wait(signals, requests)
+                .await
+        }
         Err(failure) => Err(failure),
     };
     systemd::notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
@@ -199,6 +204,8 @@ struct Keeper<'a> {
     reload: Reload,
     /// When calls that are left are cut off, once the server has been told to end.
     leaving: Option<Instant>,
+    /// Why credentials are refused.
+    diagnosis: Diagnosis,
 }
 
 impl Keeper<'_> {
@@ -237,6 +244,8 @@ impl Keeper<'_> {
         if !self.server.is_running() {
             return Err(Failure::internal("a worker ended unexpectedly"));
         }
+        let samples = self.server.take_evidence();
+        self.diagnosis.look(Instant::now().into_std(), &samples, &self.api.credentials());
         match self.leaving {
             None => self.reload.changed_files(self.server, self.api),
             Some(until) => {

@@ -13,6 +13,7 @@ pub use cli::main;
 pub mod bench;
 mod cli;
 pub mod config;
+mod diagnosis;
 mod exit;
 mod http;
 mod ice;

@@ -36,7 +36,7 @@ pub use history::{DURATION_BOUNDS, Durations, History, UserUsage};
 pub use quota::Quotas;
 pub use stream::{Certificate, CertificateError, Closing, StreamConfig, StreamKind, StreamLimits, StreamListener, Tls};
 
-use crate::relay::{self, DefaultFamily, Discovery, Live, PortShare, RelayAddress};
+use crate::relay::{self, DefaultFamily, Discovery, Evidence, Live, PortShare, RelayAddress};
 use clock::Clock;
 use quota::Ledger;
 use relayed::Relayed;
@@ -183,6 +183,11 @@ impl Server {
     /// Whether the log shortens addresses and user names from now on.
     pub fn set_shorten_log(&self, shorten: bool) {
         self.shared.shorten_log.store(shorten, Ordering::Relaxed);
+    }
+
+    /// Samples of credentials that do not work since the last call; a few, whatever clients do.
+    pub fn take_evidence(&self) -> Vec<Evidence> {
+        self.shared.take_evidence()
     }
 
     /// From now on new allocations are refused; the others live on.

@@ -13,10 +13,13 @@ use super::quota::Ledger;
 use super::stream::Census;
 use super::sys::{UdpSocket, Wake};
 use crate::credentials::Revocations;
-use crate::relay::{Live, ReservationToken};
+use crate::relay::{Evidence, Live, ReservationToken};
 
 /// Questions that wait in one letter box.
 const MOST_QUESTIONS: usize = 64;
+
+/// Samples of credentials that wait for a diagnosis; more are forgotten.
+const MOST_EVIDENCE: usize = 64;
 
 /// What a worker may be told.
 #[derive(Debug)]
@@ -137,6 +140,8 @@ pub(super) struct Shared {
     mailboxes: Vec<Arc<Mailbox>>,
     /// Sockets bound by EVEN-PORT with R = 1, until their token comes to whichever worker, or their time is over.
     reserved: Mutex<HashMap<ReservationToken, (UdpSocket, SocketAddr)>>,
+    /// At most [`MOST_EVIDENCE`].
+    evidence: Mutex<Vec<Evidence>>,
 }
 
 impl Shared {
@@ -147,7 +152,20 @@ impl Shared {
             shorten_log: Arc::default(),
             mailboxes,
             reserved: Mutex::default(),
+            evidence: Mutex::default(),
         }
+    }
+
+    /// Keeps a sample for whoever diagnoses; its engine sends few.
+    pub(super) fn keep_evidence(&self, sample: Evidence) {
+        let mut kept = lock(&self.evidence);
+        if kept.len() < MOST_EVIDENCE {
+            kept.push(sample);
+        }
+    }
+
+    pub(super) fn take_evidence(&self) -> Vec<Evidence> {
+        std::mem::take(&mut lock(&self.evidence))
     }
 
     pub(super) fn mailbox(&self, worker: usize) -> &Arc<Mailbox> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::bandwidth::Direction;
 use super::clock::Mono;
 use super::flow::{Flow, FlowKey};
-use crate::credentials::AuthFailure;
+use crate::credentials::{AuthFailure, Evidence};
 use crate::wire::{ErrorCode, Method};
 
 /// A listener of the host: an index into the `listeners` the engine was built with.
@@ -253,6 +253,8 @@ pub enum Why {
     NoReservation,
     /// The server takes no new allocations.
     Draining,
+    /// The client is sent to another server.
+    Redirected,
     /// The host could not do it.
     Host,
 }
@@ -355,4 +357,6 @@ pub enum Event {
         /// The limit.
         bits_per_second: u64,
     },
+    /// A credential does not work, or should not: a few samples for a diagnosis.
+    Evidence(Box<Evidence>),
 }

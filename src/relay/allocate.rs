@@ -154,6 +154,9 @@ impl Relay {
                 None => Err(Reject::new(ErrorCode::AllocationMismatch, Why::AlreadyAllocated)),
             };
         }
+        if self.live.alternates.apply(request.from.client, self.draining) {
+            return Err(Reject::new(ErrorCode::TryAlternate, Why::Redirected));
+        }
         if self.draining {
             return Err(Reject::new(ErrorCode::InsufficientCapacity, Why::Draining));
         }
@@ -345,6 +348,9 @@ impl Relay {
                 self.table.ask_for_share(slot, &self.bandwidth);
             }
             begun = begun.or(slot);
+        }
+        if begun.is_some() {
+            self.accepted_credential(now, &pending.auth);
         }
         match begun.and_then(|slot| self.table.get(slot)).map(|allocation| self.granted(allocation)) {
             Some(success) => self.accept(pending.answer.signed(&pending.auth), success, out),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::peers::PeerPolicy;
+use super::redirect::Alternates;
 use crate::credentials::Credentials;
 use crate::wire::ChannelNumber;
 
@@ -27,6 +28,8 @@ pub struct Live {
     /// Whether a bound channel keeps the permission of its peer alive. Without it a channel is silent from the end of
     /// its permission on, 300 s after the last ChannelBind or CreatePermission (the letter of RFC 8656 §9).
     pub channel_keeps_permission: bool,
+    /// Where new clients are sent instead of being served.
+    pub alternates: Alternates,
 }
 
 impl Live {
@@ -41,6 +44,7 @@ impl Live {
             limits: Limits::default(),
             channel_numbers: ChannelNumbers::default(),
             channel_keeps_permission: true,
+            alternates: Alternates::default(),
         }
     }
 }

@@ -17,6 +17,7 @@ mod clock;
 mod data;
 mod discovery;
 mod dual;
+mod evidence;
 mod expiry;
 pub mod flow;
 mod icmp;
@@ -26,6 +27,7 @@ mod peers;
 mod permission;
 mod ports;
 mod rate;
+mod redirect;
 mod refresh;
 mod request;
 mod sessions;
@@ -51,9 +53,11 @@ pub use icmp::IcmpError;
 pub use live::{ChannelNumbers, Expiry, Lifetimes, Limits, Live};
 pub use peers::PeerPolicy;
 pub use ports::PortShare;
+pub use redirect::{Alternates, Redirect};
 pub use sessions::Session;
 pub use tally::{CODES, METHODS, Tally};
 
+pub use crate::credentials::Evidence;
 use crate::credentials::Revocations;
 use crate::wire::{Class, Kind, Message, Method, ParseError};
 use request::{Details, Request};
@@ -112,6 +116,7 @@ pub struct Relay {
     reservations: HashMap<ReservationToken, (SocketAddr, Mono), table::Seed>,
     tally: Tally,
     draining: bool,
+    sampler: evidence::Sampler,
     indication_prefix: [u8; 4],
     indications: u64,
 }
@@ -147,6 +152,7 @@ impl Relay {
             random,
             tally: Tally::default(),
             draining: false,
+            sampler: evidence::Sampler::default(),
             indication_prefix,
             indications: 0,
         };
@@ -334,6 +340,9 @@ impl Relay {
             Err(reject) => {
                 if !reject.why.is_after_nonce() && !self.budget.take(now.mono, request.from) {
                     return Action::Discard(Discard::ReplyBudget);
+                }
+                if let Why::Auth(failure) = reject.why {
+                    self.refused_credential(now, request, failure);
                 }
                 let details = Details::of(request, reject.why);
                 return self.refuse(now, request.answer(), &reject, details, out);

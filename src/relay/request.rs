@@ -275,6 +275,7 @@ impl Relay {
                 );
                 writer.password_algorithms(credentials.algorithms());
             }
+            ErrorCode::TryAlternate => self.live.alternates.write(answer.client, answer.id, &mut writer),
             ErrorCode::UnknownAttribute => {
                 writer.unknown_attributes(&details.unknown);
             }

@@ -126,6 +126,7 @@ impl Tally {
             | Why::ChannelConflict
             | Why::NoReservation
             | Why::Draining
+            | Why::Redirected
             | Why::Host => {}
         }
     }

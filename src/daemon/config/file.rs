@@ -53,11 +53,35 @@ pub struct Server {
     pub public_host: String,
     /// How long running calls are waited for when the server is told to end; 0 = not at all.
     pub drain_timeout: Period,
+    /// Other servers that new clients are sent to (RFC 8489 §10); empty = none are.
+    pub alternate: Vec<Endpoint>,
+    /// The name in the certificate of those; empty = the same as here.
+    pub alternate_domain: String,
+    /// When they are sent there.
+    pub redirect: Redirect,
+}
+
+/// `server.redirect`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Redirect {
+    /// While this server drains.
+    Drain,
+    /// Always.
+    Always,
 }
 
 impl Default for Server {
     fn default() -> Server {
-        Server { realm: "turnwell".into(), workers: 0, public_host: String::new(), drain_timeout: Period::seconds(30) }
+        Server {
+            realm: "turnwell".into(),
+            workers: 0,
+            public_host: String::new(),
+            drain_timeout: Period::seconds(30),
+            alternate: Vec::new(),
+            alternate_domain: String::new(),
+            redirect: Redirect::Drain,
+        }
     }
 }
 

@@ -23,6 +23,7 @@ use crate::relay::{self, DefaultFamily, Discovery, Expiry, RelayAddress};
 use problem::{Fault, Faults};
 use secret::Places;
 
+mod alternate;
 mod api;
 mod api_key;
 mod discovery;
@@ -332,6 +333,7 @@ impl Live {
         let public_host = faults.keep(file.server.public_host());
         let credentials = faults.keep(file.credentials.credentials(realm.unwrap_or_default(), places));
         let lifetimes = faults.keep(file.lifetimes.lifetimes());
+        let alternates = faults.keep(file.server.alternates());
         let limits = faults.keep(file.limits.per_allocation());
         let mint = faults.keep(file.api.rules(public_host.clone().flatten(), places));
         let needed = !(file.listen.tls.is_empty() && file.listen.auto.is_empty());
@@ -346,6 +348,7 @@ impl Live {
             limits: limits?,
             channel_numbers: file.relay.channel_numbers.into(),
             channel_keeps_permission: file.relay.channel_keeps_permission,
+            alternates: alternates?,
         };
         Some(Live {
             relay: Arc::new(relay),

@@ -119,6 +119,11 @@ impl Api {
         self.stopping.load(Ordering::Relaxed)
     }
 
+    /// The credentials in force.
+    pub(super) fn credentials(&self) -> Arc<Credentials> {
+        self.minting().credentials.clone()
+    }
+
     fn minting(&self) -> Arc<Minting> {
         self.minting.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

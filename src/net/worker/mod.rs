@@ -506,6 +506,7 @@ impl Core<'_> {
                     self.history.ended(&record, now);
                     self.journal.ended(now, &record, reason, &self.seat.streams);
                 }
+                Event::Evidence(sample) => self.seat.shared.keep_evidence(*sample),
                 Event::Refused(refusal) => {
                     self.journal.refused(self.seat.clock.now().mono, &refusal);
                 }
