@@ -69,6 +69,31 @@ impl Client {
         })
     }
 
+    /// Allocate with EVEN-PORT; with `reserve`, the next port is kept for whoever brings the token.
+    pub(crate) fn allocate_even(&mut self, reserve: bool) -> Vec<u8> {
+        self.request(Method::ALLOCATE, |writer| {
+            writer
+                .attribute(AttributeType::REQUESTED_TRANSPORT, &[17, 0, 0, 0])
+                .attribute(AttributeType::EVEN_PORT, &[u8::from(reserve) << 7]);
+        })
+    }
+
+    /// Allocate with the port that a token stands for.
+    pub(crate) fn allocate_reserved(&mut self, token: &[u8]) -> Vec<u8> {
+        self.request(Method::ALLOCATE, |writer| {
+            writer
+                .attribute(AttributeType::REQUESTED_TRANSPORT, &[17, 0, 0, 0])
+                .attribute(AttributeType::RESERVATION_TOKEN, token);
+        })
+    }
+
+    /// Refresh with LIFETIME 0: the allocation ends.
+    pub(crate) fn release(&mut self) -> Vec<u8> {
+        self.request(Method::REFRESH, |writer| {
+            writer.u32(AttributeType::LIFETIME, 0);
+        })
+    }
+
     pub(crate) fn permit(&mut self, peer: SocketAddr) -> Vec<u8> {
         self.request(Method::CREATE_PERMISSION, |writer| {
             writer.xor_address(AttributeType::XOR_PEER_ADDRESS, peer);
@@ -138,6 +163,11 @@ pub(crate) fn relayed(reply: &[u8]) -> SocketAddr {
     let mut attributes = message.attributes().map_while(Result::ok);
     let found = attributes.find(|attribute| attribute.kind == AttributeType::XOR_RELAYED_ADDRESS);
     found.expect("a relayed address").xor_address(message.transaction_id()).expect("an address")
+}
+
+/// The token in an Allocate response.
+pub(crate) fn token(reply: &[u8]) -> Option<Vec<u8>> {
+    attribute(reply, AttributeType::RESERVATION_TOKEN)
 }
 
 /// What was relayed to a client, as ChannelData or as a Data indication.
