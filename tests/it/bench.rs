@@ -38,6 +38,7 @@ fn every_mode_delivers_what_it_offers() {
         "--mode relay-to-relay --clients 8 --packets 500 --window 64",
         "--mode ping-pong --clients 2 --packets 50",
         "--mode binding --clients 8 --packets 500 --window 64",
+        "--mode forged --clients 8 --packets 500 --window 64",
         "--mode allocate --clients 4 --packets 20 --rate 1000",
         "--mode hold --clients 20 --seconds 0.01",
     ] {

@@ -72,7 +72,7 @@ fn a_user_name_cannot_forge_a_line_or_a_field() {
     let mut credentials = Credentials::new("turnwell");
     credentials.add_secret(Secret::new("s3cret").expect("a secret"));
     let name =
-        format!("4000000000:x\u{1b}[31m\n2026-01-01T00:00:00Z ERROR forged client=1.2.3.4 \"{}", "é".repeat(200));
+        format!("4000000000:x%s%n\u{1b}[31m\n2026-01-01T00:00:00Z ERROR forged client=1.2.3.4 \"{}", "é".repeat(200));
     let password = credentials.password_for(&name).expect("a password");
     let served = Served::start(LOCAL);
     run(async {
@@ -81,7 +81,7 @@ fn a_user_name_cannot_forge_a_line_or_a_field() {
     });
     let log = served.serve.process.log();
     let line = log.lines().find(|line| line.contains("allocation began")).unwrap_or_else(|| panic!("{log}"));
-    assert!(line.contains(r#"user="x\u{1b}[31m\n2026-01-01"#) && line.contains(r#"\"é"#), "{line}");
+    assert!(line.contains(r#"user="x%s%n\u{1b}[31m\n2026-01-01"#) && line.contains(r#"\"é"#), "{line}");
     assert!(log.lines().all(|line| line.contains("turnwell::")), "{log}");
 }
 
@@ -102,7 +102,8 @@ fn names_and_addresses_are_shortened_when_the_operator_says_so() {
 
 #[test]
 fn a_flood_of_refusals_is_limited_and_counted() {
-    let served = Served::start(&format!("{LOCAL}{JSON}level = \"debug\"\n"));
+    let limits = "[limits]\nunauthenticated-replies = 0\n";
+    let served = Served::start(&format!("{LOCAL}{limits}{JSON}level = \"debug\"\n"));
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     // a Binding request with an attribute that nobody knows: 420
     let mut request = vec![0, 1, 0, 4, 0x21, 0x12, 0xa4, 0x42];

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use md5::{Digest, Md5};
 
-use super::args::Plan;
+use super::args::{Mode, Plan};
 use super::error::BenchError;
 use crate::credentials::{Credentials, Secret};
 use crate::wire::IntegrityKey;
@@ -41,27 +41,35 @@ impl Account {
 /// Time-limited credentials outlast the longest run.
 const LIFETIME: u64 = 3600;
 
-/// The plan's users: time-limited ones from the secret, or the one with the password. Binding needs none.
+/// The plan's users: time-limited ones from the secret, or the one with the password. Binding needs none, and forgeries
+/// have a name that could be a user's.
 pub(super) fn accounts(plan: &Plan) -> Result<Vec<Account>, BenchError> {
     let args = &plan.args;
     let user = args.user.as_deref().unwrap_or("bench");
+    if args.mode == Mode::Forged {
+        return Ok(vec![Account::new(format!("{}:{user}", expires()), "forged".to_owned())]);
+    }
     let Some(secret) = &args.secret else {
         return Ok(vec![Account::new(user.to_owned(), args.password.clone().unwrap_or_default())]);
     };
     let secret = Secret::new(secret).map_err(|_| BenchError::Usage("--secret is empty".to_owned()))?;
     let mut credentials = Credentials::new("");
     credentials.add_secret(secret);
-    let expires = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs()) + LIFETIME;
     let names = (0..args.users).map(|number| match args.users {
         1 => user.to_owned(),
         _ => format!("{user}-{number}"),
     });
     names
-        .map(|name| match credentials.issue(Some(&name), expires) {
+        .map(|name| match credentials.issue(Some(&name), expires()) {
             Ok(issued) => Ok(Account::new(issued.username, issued.password)),
             Err(_) => Err(BenchError::Usage("--user is empty or too long, or has control characters".to_owned())),
         })
         .collect()
+}
+
+/// When time-limited credentials end, in seconds since 1970.
+fn expires() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs()) + LIFETIME
 }
 
 #[cfg(test)]

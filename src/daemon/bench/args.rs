@@ -119,6 +119,8 @@ pub enum Mode {
     PingPong,
     /// STUN Binding requests, without credentials
     Binding,
+    /// Allocate with a forged signature behind a good nonce, refused each time: what an attack costs the server
+    Forged,
     /// Allocate (with the challenge of a new client), CreatePermission, Refresh to nothing; and again
     Allocate,
     /// Allocations with a permission and a channel that are only held: memory
@@ -169,7 +171,7 @@ impl Plan {
         if !(0.01..=LONGEST_RUN).contains(&args.seconds) || !(0.0..=60.0).contains(&args.warm_up) {
             return usage("--seconds must be 0.01 to 240 and --warm-up 0 to 60: no permission is refreshed");
         }
-        if args.mode != Mode::Binding && args.secret.is_none() && args.password.is_none() {
+        if !matches!(args.mode, Mode::Binding | Mode::Forged) && args.secret.is_none() && args.password.is_none() {
             return usage("relaying needs --secret, or --user and --password");
         }
         if args.users > 1 && args.secret.is_none() {
@@ -178,7 +180,7 @@ impl Plan {
         let clients = args.clients.unwrap_or(match args.mode {
             Mode::ClientToPeer | Mode::PeerToClient | Mode::Both | Mode::RelayToRelay => 200,
             Mode::PingPong => 1,
-            Mode::Binding => 64,
+            Mode::Binding | Mode::Forged => 64,
             Mode::Allocate => 16,
             Mode::Hold => 1000,
         });
@@ -253,6 +255,7 @@ mod tests {
         assert_eq!(plan_of("127.0.0.1 --secret s --burst 16 --clients 20").pace, Pace::Window(640));
         assert_eq!(plan_of("127.0.0.1 --secret s --burst 16").pace, Pace::Window(1024));
         assert_eq!(plan_of("127.0.0.1 --mode binding").clients, 64);
+        assert_eq!(plan_of("127.0.0.1 --mode forged").clients, 64);
         assert_eq!(plan_of("127.0.0.1 --mode binding --rate 1000").pace, Pace::Rate(1000.0));
     }
 

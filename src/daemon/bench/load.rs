@@ -25,8 +25,8 @@ const PEERS: u64 = 1 << 32;
 pub(super) enum Arrival {
     /// The payload, in ChannelData or a Data indication.
     Payload,
-    /// A success response to Binding.
-    BindingSuccess,
+    /// A response of this class to this method.
+    Response(Class, Method),
 }
 
 /// What was counted in one stage.
@@ -260,8 +260,9 @@ impl<'a> Load<'a> {
         let Some(run) = Link::receive(&client.link, &mut self.buffer)? else { return Ok(0) };
         let ours = match self.arrival {
             Arrival::Payload => payload_from_server(run.first) == Some(self.payload),
-            Arrival::BindingSuccess => Message::parse(run.first)
-                .is_ok_and(|message| (message.class(), message.method()) == (Class::Success, Method::BINDING)),
+            Arrival::Response(class, method) => {
+                Message::parse(run.first).is_ok_and(|message| (message.class(), message.method()) == (class, method))
+            }
         };
         Ok(if ours { run.count } else { 0 })
     }

@@ -59,7 +59,7 @@ fn measure(args: &BenchArgs) -> Result<Report, BenchError> {
         Mode::ClientToPeer | Mode::PeerToClient | Mode::Both => runs::relay(&plan),
         Mode::RelayToRelay => runs::relay_to_relay(&plan),
         Mode::PingPong => runs::ping_pong(&plan),
-        Mode::Binding => runs::binding(&plan),
+        Mode::Binding | Mode::Forged => runs::requests(&plan),
         Mode::Allocate => runs::allocate(&plan),
         Mode::Hold => runs::hold(&plan),
     }

@@ -166,7 +166,7 @@ impl Report {
 
     fn nouns(&self) -> (&'static str, &'static str) {
         match self.mode {
-            Mode::Binding => ("requests", "a request"),
+            Mode::Binding | Mode::Forged => ("requests", "a request"),
             Mode::PingPong => ("trips", "a round trip"),
             Mode::Allocate => ("cycles", "a cycle"),
             Mode::Hold => ("allocations", "an allocation"),
@@ -184,7 +184,7 @@ impl Report {
         };
         let (clients, payload, burst) = (self.clients, self.payload, self.burst);
         let sizes = match self.mode {
-            Mode::Binding | Mode::Allocate | Mode::Hold => String::new(),
+            Mode::Binding | Mode::Forged | Mode::Allocate | Mode::Hold => String::new(),
             Mode::PingPong => format!(", {payload} bytes"),
             Mode::ClientToPeer | Mode::PeerToClient | Mode::Both | Mode::RelayToRelay => {
                 format!(", {payload} bytes, bursts of {burst}, {pace}")

@@ -14,6 +14,7 @@ use super::report::{Found, Report, RoundTrip, ServerCost, micros_each};
 use super::setup::{self, MISMATCH, assign_neighbours, assign_peers, connect, open_clients, open_link, open_peers};
 use super::transact::{self, Ids, Next, Outcome};
 use crate::net::sys::thread_cpu_time;
+use crate::wire::{Class, Method};
 
 /// Allocations that are made before memory is measured, so that what grows once is not counted for each.
 const FIRST_ALLOCATIONS: usize = 32;
@@ -68,20 +69,26 @@ pub(super) fn relay_to_relay(plan: &Plan) -> Result<Report, BenchError> {
     Ok(Report::new(plan, set_up, found))
 }
 
-/// Binding requests from many sources.
-pub(super) fn binding(plan: &Plan) -> Result<Report, BenchError> {
+/// The same request again and again, from many sources: Binding, or an Allocate that nobody has signed.
+pub(super) fn requests(plan: &Plan) -> Result<Report, BenchError> {
     let progress = &mut Progress::new();
     let begun = Instant::now();
+    let (step, arrival) = match plan.args.mode {
+        Mode::Forged => (Step::Allocate, Arrival::Response(Class::Error, Method::ALLOCATE)),
+        _ => (Step::Binding, Arrival::Response(Class::Success, Method::BINDING)),
+    };
     let mut clients = open_clients(plan, plan.clients)?;
     transact::run(&mut clients, plan.args.parallel as usize, &mut |_, last| match last {
-        None => Ok(Next::Ask(Step::Binding)),
+        None => Ok(Next::Ask(step)),
+        // The forgery has learned realm and nonce.
+        Some((Step::Allocate, Outcome::Refused(401))) => Ok(Next::Finish),
         Some((step, outcome)) => outcome.expect(step, &plan.args.server).map(|()| Next::Finish),
     })?;
     let set_up = begun.elapsed();
     let mut ids = Ids::new()?;
     let request = |client: &Client| {
         let mut bytes = Vec::new();
-        client.request(Step::Binding, ids.next(), &mut bytes);
+        client.request(step, ids.next(), &mut bytes);
         bytes
     };
     let load = Load::new(Parts {
@@ -89,7 +96,7 @@ pub(super) fn binding(plan: &Plan) -> Result<Report, BenchError> {
         peers: &[],
         frames: clients.iter().map(request).collect(),
         payload: &[],
-        arrival: Arrival::BindingSuccess,
+        arrival,
         down: false,
         burst: plan.burst,
         pace: plan.pace,
