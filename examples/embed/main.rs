@@ -66,6 +66,8 @@ impl Host {
                 let action = self.engine.opened(now, pending, outcome, out);
                 return self.act(now, source, action, packet, out);
             }
+            // TCP relaying is off unless `Live::tcp` says otherwise.
+            Action::Connect { .. } | Action::Bind { .. } | Action::HandOver { .. } => Ok(0),
         };
     }
 

@@ -20,6 +20,7 @@ mod share;
 mod shared;
 mod stream;
 pub mod sys;
+mod tcp;
 mod worker;
 
 use std::collections::BTreeSet;

@@ -10,13 +10,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::control::Question;
 use super::counters::Snapshot;
 use super::quota::Ledger;
-use super::stream::Census;
+use super::stream::{Census, Connection};
 use super::sys::{UdpSocket, Wake};
 use crate::credentials::Revocations;
 use crate::relay::{Evidence, Live, ReservationToken};
 
 /// Questions that wait in one letter box.
 const MOST_QUESTIONS: usize = 64;
+/// Connections of other workers that wait in one letter box.
+const MOST_HANDED: usize = 256;
 
 /// Samples of credentials that wait for a diagnosis; more are forgotten.
 const MOST_EVIDENCE: usize = 64;
@@ -53,6 +55,8 @@ pub(super) struct Letters {
     pub(super) returned: Vec<SocketAddr>,
     /// At most [`MOST_QUESTIONS`].
     pub(super) questions: Vec<Question>,
+    /// Clients' connections that are this worker's, though another accepted them; at most [`MOST_HANDED`].
+    pub(super) handed: Vec<Connection>,
 }
 
 impl Mailbox {
@@ -91,6 +95,18 @@ impl Mailbox {
             return false;
         }
         letters.questions.push(question);
+        drop(letters);
+        self.wake.wake();
+        true
+    }
+
+    /// `false` when too many connections wait already; this one is closed then.
+    fn hand(&self, connection: Connection) -> bool {
+        let mut letters = lock(&self.letters);
+        if letters.handed.len() >= MOST_HANDED {
+            return false;
+        }
+        letters.handed.push(connection);
         drop(letters);
         self.wake.wake();
         true
@@ -178,6 +194,11 @@ impl Shared {
 
     pub(super) fn claim(&self, token: ReservationToken) -> Option<(UdpSocket, SocketAddr)> {
         lock(&self.reserved).remove(&token)
+    }
+
+    /// Gives a client's connection to another worker; `false` when that cannot take it, and it is closed.
+    pub(super) fn hand_over(&self, worker: usize, connection: Connection) -> bool {
+        self.mailboxes.get(worker).is_some_and(|mailbox| mailbox.hand(connection))
     }
 
     /// Tells the worker whose share a port is of that it is free again.

@@ -40,6 +40,34 @@ pub struct FiveTuple {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PeerAddr(pub SocketAddr);
 
+/// What an allocation relays (REQUESTED-TRANSPORT, RFC 8656 §18.7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// Datagrams.
+    #[default]
+    Udp,
+    /// Connections (RFC 6062).
+    Tcp,
+}
+
+/// The number of a connection with a peer, for as long as that lives: CONNECTION-ID (RFC 6062 §6.2.1). It tells which
+/// engine's the connection is, since the client may bind one that another engine has accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub u32);
+
+impl ConnectionId {
+    /// The number near `random` that belongs to the engine `index` of so many.
+    pub(super) fn of_engine(random: u32, index: u16, of: u16) -> Option<ConnectionId> {
+        let of = u32::from(of.max(1));
+        (random - random % of).checked_add(u32::from(index)).map(ConnectionId)
+    }
+
+    /// Which of so many engines a number belongs to.
+    pub fn owner(self, of: u16) -> u16 {
+        u16::try_from(self.0 % u32::from(of.max(1))).unwrap_or(0)
+    }
+}
+
 /// The eight bytes of RESERVATION-TOKEN (RFC 8656 §18.10).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReservationToken(pub [u8; 8]);
@@ -99,6 +127,30 @@ pub enum Action {
     },
     /// Do what the promise says, then call `opened` with it in the same turn.
     Open(super::allocate::PendingAllocation),
+    /// Connect to a peer over TCP, then call `connected` or `connection_lost`; the client waits for it.
+    Connect {
+        /// The connection's number from now on.
+        connection: ConnectionId,
+        /// The relay socket whose address it leaves from …
+        relay: RelayId,
+        /// … which is this one …
+        from: SocketAddr,
+        /// … to this address, as the network knows it.
+        peer: PeerAddr,
+    },
+    /// Send these bytes back where the packet came from. Whatever follows there, either way, is data of a connection
+    /// with a peer, as it stands.
+    Bind {
+        /// The response.
+        out: Range<usize>,
+        /// The connection with the peer.
+        connection: ConnectionId,
+    },
+    /// Give the client's connection to the host of another engine, with this packet and what follows it.
+    HandOver {
+        /// Its [`PortShare::index`](super::PortShare::index).
+        engine: u16,
+    },
 }
 
 /// Why a packet leads nowhere; each is a counter and a metric label.
@@ -135,7 +187,7 @@ pub enum Discard {
     PeerFamily,
     /// The payload does not fit into one message.
     TooLong,
-    /// A datagram on a relay socket that belongs to no allocation.
+    /// A datagram, or a connection, on a relay socket that belongs to no allocation.
     UnknownRelay,
     /// An ICMP error of a type that is not relayed.
     IcmpType,
@@ -149,11 +201,15 @@ pub enum Discard {
     UserBandwidth,
     /// More replies than a source gets before it has shown that its address is its own.
     ReplyBudget,
+    /// A Send indication of a client whose allocation relays TCP.
+    TcpAllocation,
+    /// A peer's connection when the allocation has as many as it may have.
+    ConnectionLimit,
 }
 
 impl Discard {
     /// Every reason, in the order of [`Discard::index`].
-    pub const ALL: [Discard; 22] = [
+    pub const ALL: [Discard; 24] = [
         Discard::Foreign,
         Discard::Short,
         Discard::NoCookie,
@@ -176,6 +232,8 @@ impl Discard {
         Discard::AllocationBandwidth,
         Discard::UserBandwidth,
         Discard::ReplyBudget,
+        Discard::TcpAllocation,
+        Discard::ConnectionLimit,
     ];
 
     /// A small number for tables of counters.
@@ -208,6 +266,8 @@ impl Discard {
             Discard::AllocationBandwidth => "allocation_bandwidth",
             Discard::UserBandwidth => "user_bandwidth",
             Discard::ReplyBudget => "reply_budget",
+            Discard::TcpAllocation => "tcp_allocation",
+            Discard::ConnectionLimit => "connection_limit",
         }
     }
 }
@@ -251,6 +311,10 @@ pub enum Why {
     NoPort,
     /// The reservation is unknown or gone.
     NoReservation,
+    /// There is a connection with this peer already.
+    Connected,
+    /// The peer could not be connected to.
+    NotConnected,
     /// The server takes no new allocations.
     Draining,
     /// The client is sent to another server.
@@ -274,7 +338,7 @@ pub struct Refusal {
     pub username: Option<Box<str>>,
 }
 
-/// Packets and application bytes, each way.
+/// Packets and application bytes, each way. Of TCP, what was copied at once is a packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Packets from the client towards peers.
@@ -359,4 +423,8 @@ pub enum Event {
     },
     /// A credential does not work, or should not: a few samples for a diagnosis.
     Evidence(Box<Evidence>),
+    /// Send these bytes to a client: an answer that had to wait, or a ConnectionAttempt.
+    Control(FiveTuple, Box<[u8]>),
+    /// Close a connection with a peer and what is bound to it.
+    Disconnect(ConnectionId),
 }

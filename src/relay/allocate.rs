@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rand_core::Rng;
 
-use super::action::{Action, EndReason, Event, FiveTuple, RelayId, ReservationToken, Traffic, Why};
+use super::action::{Action, EndReason, Event, FiveTuple, RelayId, ReservationToken, Traffic, Transport, Why};
 use super::allocation::{Allocation, Relayed};
 use super::bandwidth::Meter;
 use super::clock::Now;
@@ -20,7 +20,8 @@ use super::request::{Answer, Authenticated, Details, Reject, Request, Success};
 use super::{DefaultFamily, Relay};
 use crate::wire::{AddressFamily, AttributeType, ErrorCode};
 
-/// UDP in REQUESTED-TRANSPORT (IANA protocol numbers).
+/// TCP and UDP in REQUESTED-TRANSPORT (IANA protocol numbers).
+const TCP: u8 = 6;
 const UDP: u8 = 17;
 /// How many ports are tried when others on this machine hold them.
 const MOST_ATTEMPTS: u8 = 16;
@@ -36,6 +37,7 @@ pub(super) struct Pending {
     from: FiveTuple,
     auth: Authenticated,
     lifetime: u32,
+    transport: Transport,
     parity: Parity,
     pub(super) family: AddressFamily,
     want: Want,
@@ -56,6 +58,8 @@ impl std::fmt::Debug for Pending {
 pub enum Want {
     /// A relay socket bound to this address.
     Bind(SocketAddr),
+    /// A relay socket bound to this address that listens for connections of peers.
+    Listen(SocketAddr),
     /// A socket bound to this address and kept aside for whoever brings the token, on any worker.
     Reserve(SocketAddr, ReservationToken),
     /// The socket that was kept aside for this token.
@@ -65,7 +69,7 @@ pub enum Want {
 /// What the host did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opened {
-    /// A relay socket is open under this number, bound to this address (`Bind`, `Claim`).
+    /// A relay socket is open under this number, bound to this address (`Bind`, `Listen`, `Claim`).
     Relay(RelayId, SocketAddr),
     /// The socket is kept aside (`Reserve`).
     Reserved,
@@ -115,12 +119,13 @@ impl Relay {
     ) -> Action {
         let reject = match self.check_allocate(request, &auth) {
             Ok(Checked::Again(success)) => return self.accept(request.answer().signed(&auth), success, out),
-            Ok(Checked::New(Asked { lifetime, family, parity, token, dual })) => {
+            Ok(Checked::New(Asked { lifetime, transport, family, parity, token, dual })) => {
                 let mut pending = Box::new(Pending {
                     answer: request.answer(),
                     from: *request.from,
                     auth,
                     lifetime,
+                    transport,
                     parity,
                     family,
                     want: Want::Claim(token.unwrap_or(ReservationToken([0; 8]))),
@@ -160,11 +165,13 @@ impl Relay {
         if self.draining {
             return Err(Reject::new(ErrorCode::InsufficientCapacity, Why::Draining));
         }
-        // (3) UDP is what is relayed.
+        // (3) UDP is what is relayed; and TCP, where that is switched on.
         let transport = request.find(AttributeType::REQUESTED_TRANSPORT).ok_or(Reject::malformed())?;
-        if transport.leading_u8(4)? != UDP {
-            return Err(Reject::new(ErrorCode::UnsupportedTransportProtocol, Why::Unsupported));
-        }
+        let transport = match transport.leading_u8(4)? {
+            UDP => Transport::Udp,
+            TCP => self.check_tcp(request)?,
+            _ => return Err(Reject::new(ErrorCode::UnsupportedTransportProtocol, Why::Unsupported)),
+        };
         let lifetime = request.find(AttributeType::LIFETIME).map(|attribute| attribute.u32()).transpose()?;
         let lifetime = self.lifetime(lifetime);
         // (5) A reservation excludes what it has already settled.
@@ -177,7 +184,7 @@ impl Relay {
                 return Err(Reject::malformed());
             }
             let (family, parity, token) = (AddressFamily::Ipv4, Parity::Any, Some(ReservationToken(token)));
-            return Ok(Checked::New(Asked { lifetime, family, parity, token, dual: None }));
+            return Ok(Checked::New(Asked { lifetime, transport, family, parity, token, dual: None }));
         }
         // (6) (7) Both families, or one that is relayed here.
         let family = match family.map(|attribute| attribute.address_family()).transpose()? {
@@ -201,7 +208,7 @@ impl Relay {
             Some(_) => Parity::Pair,
         };
         let dual = additional.map(|(_, dual)| dual);
-        Ok(Checked::New(Asked { lifetime, family, parity, token: None, dual }))
+        Ok(Checked::New(Asked { lifetime, transport, family, parity, token: None, dual }))
     }
 
     fn default_family(&self, from: &FiveTuple) -> AddressFamily {
@@ -230,7 +237,11 @@ impl Relay {
     pub(super) fn draw(&mut self, pending: &mut Pending) -> bool {
         for ip in self.candidates(&pending.from, pending.family) {
             if let Some(port) = self.ports.draw(ip, pending.parity, &mut self.random) {
-                pending.want = Want::Bind(SocketAddr::new(ip, port));
+                let address = SocketAddr::new(ip, port);
+                pending.want = match pending.transport {
+                    Transport::Udp => Want::Bind(address),
+                    Transport::Tcp => Want::Listen(address),
+                };
                 return true;
             }
         }
@@ -248,7 +259,7 @@ impl Relay {
     ) -> Action {
         let mut pending = pending.0;
         match (pending.want, outcome) {
-            (Want::Bind(_) | Want::Claim(_), Ok(Opened::Relay(id, address))) => {
+            (Want::Bind(_) | Want::Listen(_) | Want::Claim(_), Ok(Opened::Relay(id, address))) => {
                 if let Want::Claim(token) = pending.want {
                     self.claimed(token);
                 }
@@ -272,7 +283,9 @@ impl Relay {
                 self.table.expiry.insert(ends, Item::from(token));
                 self.begin(now, &pending, Some(token), out)
             }
-            (Want::Bind(_) | Want::Reserve(..), Err(OpenError::InUse)) if pending.attempts < MOST_ATTEMPTS => {
+            (Want::Bind(_) | Want::Listen(_) | Want::Reserve(..), Err(OpenError::InUse))
+                if pending.attempts < MOST_ATTEMPTS =>
+            {
                 self.give_up(&mut pending);
                 pending.attempts += 1;
                 if self.draw(&mut pending) {
@@ -311,7 +324,7 @@ impl Relay {
                     self.release_next(address);
                 }
             }
-            Want::Reserve(address, _) => {
+            Want::Listen(address) | Want::Reserve(address, _) => {
                 self.ports.release(address);
             }
             Want::Claim(_) => {}
@@ -370,6 +383,7 @@ impl Relay {
             granted: pending.lifetime,
             token,
             relayed,
+            transport: pending.transport,
             twin: None,
             address_error: pending.dual.and_then(|dual| dual.failed),
             created: now.mono,
@@ -377,6 +391,7 @@ impl Relay {
             queued: now.mono,
             permissions: Vec::new(),
             channels: Vec::new(),
+            connections: Vec::new(),
             traffic: Traffic::default(),
             told_errors: ToldErrors::default(),
             meter: Meter::default(),
@@ -393,6 +408,7 @@ impl Relay {
             token: allocation.token,
             mapped: Some(allocation.five_tuple.client),
             discovery: None,
+            connection: None,
         }
     }
 
@@ -431,6 +447,7 @@ enum Checked {
 struct Asked {
     /// Seconds, as they will be granted.
     lifetime: u32,
+    transport: Transport,
     family: AddressFamily,
     parity: Parity,
     token: Option<ReservationToken>,

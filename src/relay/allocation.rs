@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::action::{FiveTuple, PeerAddr, Record, RelayId, Traffic};
+use super::action::{ConnectionId, FiveTuple, PeerAddr, Record, RelayId, Traffic, Transport};
 use super::bandwidth::Meter;
 use super::clock::Mono;
 use super::flow::FlowKey;
@@ -58,6 +58,7 @@ pub(super) struct Allocation {
     pub(super) granted: u32,
     pub(super) token: Option<super::action::ReservationToken>,
     pub(super) relayed: Relayed,
+    pub(super) transport: Transport,
     /// The allocation of the other family with the same five-tuple; kept by the table alone.
     pub(super) twin: Option<super::table::Slot>,
     /// The family that the client asked for in vain, for the same answer.
@@ -70,7 +71,9 @@ pub(super) struct Allocation {
     pub(super) permissions: Vec<Permission>,
     /// Sorted by number.
     pub(super) channels: Vec<Channel>,
-    /// What indications relayed, and the flow rows that are gone; the rows in force count for themselves.
+    /// Of a TCP allocation; kept by the table alone.
+    pub(super) connections: Vec<ConnectionId>,
+    /// What indications and connections relayed, and the flow rows that are gone; the rows in force count for themselves.
     pub(super) traffic: Traffic,
     pub(super) told_errors: ToldErrors,
     pub(super) meter: Meter,

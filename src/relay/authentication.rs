@@ -7,7 +7,7 @@ use super::Relay;
 use super::action::Why;
 use super::clock::Now;
 use super::live::Expiry;
-use super::nonce::Offer;
+use super::nonce::{Offer, holder};
 use super::request::{Authenticated, Reject, Request};
 use super::table::Slot;
 use crate::credentials::{AuthFailure, Claim, Credentials, Identity, userhash};
@@ -50,7 +50,7 @@ impl Relay {
             return Err(Reject::malformed());
         }
         let offer = Offer::from(&*live.credentials);
-        if !self.nonces.verify(now.mono, request.from.client, nonce, live.lifetimes.nonce, offer) {
+        if !self.nonces.verify(now.mono, holder(request.from), nonce, live.lifetimes.nonce, offer) {
             return Err(Reject::new(ErrorCode::StaleNonce, Why::StaleNonce));
         }
         let slot = self.table.of_client(request.from);

@@ -1,7 +1,7 @@
 //! ChannelBind: four bytes instead of a whole indication (RFC 8656 §12.2).
 
 use super::Relay;
-use super::action::{PeerAddr, Why};
+use super::action::{PeerAddr, Transport, Why};
 use super::allocation::{Allocation, Channel};
 use super::clock::Now;
 use super::request::{Authenticated, Reject, Request, Success};
@@ -21,6 +21,10 @@ impl Relay {
         let peer = PeerAddr(peer.xor_address(request.message.transaction_id())?);
         let slot = self.allocation_for(request.from, AddressFamily::of(peer.0.ip())).unwrap_or(slot);
         let allocation = self.table.get(slot).ok_or(Reject::malformed())?;
+        // Channels are for datagrams; connections have their own (RFC 6062 §3).
+        if allocation.transport == Transport::Tcp {
+            return Err(Reject::new(ErrorCode::BadRequest, Why::Unsupported));
+        }
         // (2) A number that may be bound, (3) (4) to this peer and to no other.
         if !self.live.channel_numbers.contains(number) {
             return Err(Reject::malformed());

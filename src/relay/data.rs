@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use super::Relay;
-use super::action::{Action, Discard, FiveTuple, PeerAddr, RelayId};
+use super::action::{Action, Discard, FiveTuple, PeerAddr, RelayId, Transport};
 use super::bandwidth::Direction;
 use super::clock::Mono;
 use super::flow::{FlowKey, Local};
@@ -47,6 +47,9 @@ impl Relay {
         };
         if let Err(reason) = self.permitted(now, slot, peer) {
             return Action::Discard(reason);
+        }
+        if self.table.get(slot).is_some_and(|allocation| allocation.transport == Transport::Tcp) {
+            return Action::Discard(Discard::TcpAllocation);
         }
         if let Err(reason) = self.table.admit(now, slot, Direction::ToPeer, payload.len(), &self.bandwidth) {
             return Action::Discard(reason);
@@ -156,7 +159,7 @@ impl Relay {
     }
 
     /// Whether the allocation may exchange packets with this peer now (RFC 8656 §9).
-    fn permitted(&self, now: Mono, slot: Slot, peer: SocketAddr) -> Result<(), Discard> {
+    pub(super) fn permitted(&self, now: Mono, slot: Slot, peer: SocketAddr) -> Result<(), Discard> {
         let allocation = self.table.get(slot).ok_or(Discard::NoAllocation)?;
         if AddressFamily::of(peer.ip()) != allocation.family() {
             return Err(Discard::PeerFamily);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::action::ReservationToken;
+use super::action::{ConnectionId, ReservationToken};
 use super::clock::Mono;
 
 /// What a deadline belongs to.
@@ -12,11 +12,19 @@ pub(super) enum Item {
     Allocation(u32),
     /// A reservation.
     Reservation([u8; 8]),
+    /// A connection with a peer that is not bound yet.
+    Connection(u32),
 }
 
 impl From<ReservationToken> for Item {
     fn from(token: ReservationToken) -> Item {
         Item::Reservation(token.0)
+    }
+}
+
+impl From<ConnectionId> for Item {
+    fn from(id: ConnectionId) -> Item {
+        Item::Connection(id.0)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What an operator may change while calls are running: replaced whole by `Relay::set_live`.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub struct Live {
     pub channel_keeps_permission: bool,
     /// Where new clients are sent instead of being served.
     pub alternates: Alternates,
+    /// Whether connections are relayed too.
+    pub tcp: TcpRelaying,
 }
 
 impl Live {
@@ -45,7 +48,24 @@ impl Live {
             channel_numbers: ChannelNumbers::default(),
             channel_keeps_permission: true,
             alternates: Alternates::default(),
+            tcp: TcpRelaying::default(),
         }
+    }
+}
+
+/// TCP relaying (RFC 6062). Off by default: it makes of a relay what a SOCKS proxy is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TcpRelaying {
+    /// Whether clients may allocate it.
+    pub enabled: bool,
+    /// The ports that clients may connect to; relayed addresses of this server are open whatever their port.
+    pub peer_ports: Vec<RangeInclusive<u16>>,
+}
+
+impl TcpRelaying {
+    /// Whether clients may connect to a port.
+    pub fn allows(&self, port: u16) -> bool {
+        self.peer_ports.iter().any(|range| range.contains(&port))
     }
 }
 
@@ -119,6 +139,8 @@ pub struct Limits {
     pub permissions: usize,
     /// Channels at a time, held ones included.
     pub channels: usize,
+    /// Connections with peers at a time, of an allocation that relays TCP.
+    pub connections: usize,
     /// Application data in bits per second that an allocation may relay, each way; 0 is no limit.
     pub allocation_bandwidth: u64,
     /// The same for all allocations of a user together. The host has to answer [`Event::Draw`](super::Event::Draw).
@@ -134,6 +156,7 @@ impl Default for Limits {
         Limits {
             permissions: 100,
             channels: 100,
+            connections: 100,
             allocation_bandwidth: 0,
             user_bandwidth: 0,
             unauthenticated_replies: 0,

@@ -14,6 +14,7 @@ mod binding;
 mod budget;
 mod channel_bind;
 mod clock;
+mod connection;
 mod data;
 mod discovery;
 mod dual;
@@ -33,6 +34,7 @@ mod request;
 mod sessions;
 mod table;
 mod tally;
+mod tcp;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -42,15 +44,15 @@ use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
 
 pub use action::{
-    Action, Discard, EndReason, Event, FiveTuple, ListenerId, PeerAddr, Record, Refusal, RelayId, ReservationToken,
-    StreamId, Traffic, Why,
+    Action, ConnectionId, Discard, EndReason, Event, FiveTuple, ListenerId, PeerAddr, Record, Refusal, RelayId,
+    ReservationToken, StreamId, Traffic, Transport, Why,
 };
 pub use allocate::{OpenError, Opened, PendingAllocation, Want};
 pub use bandwidth::Direction;
 pub use clock::{Mono, Now};
 pub use discovery::Discovery;
 pub use icmp::IcmpError;
-pub use live::{ChannelNumbers, Expiry, Lifetimes, Limits, Live};
+pub use live::{ChannelNumbers, Expiry, Lifetimes, Limits, Live, TcpRelaying};
 pub use peers::PeerPolicy;
 pub use ports::PortShare;
 pub use redirect::{Alternates, Redirect};
@@ -197,6 +199,7 @@ impl Relay {
                     }
                 }
                 expiry::Item::Reservation(token) => self.unreserve(ReservationToken(token)),
+                expiry::Item::Connection(id) => self.connection_late(now, ConnectionId(id)),
             }
         }
     }
@@ -211,7 +214,7 @@ impl Relay {
         self.table.events.pop_front()
     }
 
-    /// Replaces what may change at run time, and ends every permission and channel that the new rules forbid.
+    /// Replaces what may change at run time, and ends every permission, channel and connection that the new rules forbid.
     pub fn set_live(&mut self, live: Arc<Live>) {
         self.live = live;
         self.limit();
@@ -224,6 +227,7 @@ impl Relay {
             );
             self.table.settle(slot);
         }
+        self.judge_connections();
     }
 
     /// Takes over the limits of `live`.
@@ -279,6 +283,7 @@ impl Relay {
         Usage {
             allocations: self.table.len(),
             flows: self.table.flows_len(),
+            connections: self.table.connections_len(),
             ports: self.ports.used(),
             reservations: self.reservations.len(),
             deadlines: self.table.expiry.len(),
@@ -327,7 +332,7 @@ impl Relay {
     /// The methods that need a credential.
     fn turn_request(&mut self, now: Now, request: &Request<'_>, out: &mut Vec<u8>) -> Action {
         let handler = match request.message.method() {
-            Method::ALLOCATE => None,
+            Method::ALLOCATE | Method::CONNECT | Method::CONNECTION_BIND => None,
             Method::REFRESH => Some(Relay::refresh as Handler),
             Method::CREATE_PERMISSION => Some(Relay::create_permission as Handler),
             Method::CHANNEL_BIND => Some(Relay::channel_bind as Handler),
@@ -349,7 +354,11 @@ impl Relay {
             }
         };
         let Some(handler) = handler else {
-            return self.allocate(now, request, auth, out);
+            return match request.message.method() {
+                Method::CONNECT => self.connect(now, request, auth, out),
+                Method::CONNECTION_BIND => self.connection_bind(now, request, &auth, out),
+                _ => self.allocate(now, request, auth, out),
+            };
         };
         let answer = request.answer().signed(&auth);
         match request.check().and_then(|()| handler(self, now, request, &auth)) {
@@ -378,6 +387,8 @@ pub struct Usage {
     pub allocations: usize,
     /// Flow rows: two for a bound channel.
     pub flows: usize,
+    /// Connections with peers.
+    pub connections: usize,
     /// Relay ports, reserved ones included.
     pub ports: usize,
     /// Reservations that nobody has claimed yet.
@@ -391,6 +402,7 @@ impl Usage {
     pub fn add(&mut self, other: &Usage) {
         self.allocations += other.allocations;
         self.flows += other.flows;
+        self.connections += other.connections;
         self.ports += other.ports;
         self.reservations += other.reservations;
         self.deadlines += other.deadlines;

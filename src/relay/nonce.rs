@@ -17,6 +17,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
+use super::action::FiveTuple;
 use super::clock::Mono;
 
 /// Four bytes of time, eight of MAC.
@@ -45,6 +46,15 @@ impl Offer {
             false => b"obMatJos2gAAB",
             true => b"obMatJos2wAAD",
         }
+    }
+}
+
+/// Whom a nonce is for: a client's address and port. On streams the port counts for nothing: the connections of one
+/// client, control and data (RFC 6062 §4.3), share a nonce, and every one of them has proved where it comes from.
+pub(super) fn holder(from: &FiveTuple) -> SocketAddr {
+    match from.stream {
+        Some(_) => SocketAddr::new(from.client.ip(), 0),
+        None => from.client,
     }
 }
 

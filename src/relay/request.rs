@@ -4,10 +4,10 @@
 use std::net::SocketAddr;
 
 use super::Relay;
-use super::action::{Action, Discard, Event, FiveTuple, Refusal, ReservationToken, Why};
+use super::action::{Action, ConnectionId, Discard, Event, FiveTuple, Refusal, ReservationToken, Why};
 use super::clock::Now;
 use super::discovery::Told;
-use super::nonce::Offer;
+use super::nonce::{self, Offer};
 use super::table::Slot;
 use crate::credentials::Identity;
 use crate::wire::attribute::Malformed;
@@ -38,6 +38,7 @@ const UNDERSTOOD: &[AttributeType] = &[
     AttributeType::REQUESTED_TRANSPORT,
     AttributeType::DONT_FRAGMENT,
     AttributeType::RESERVATION_TOKEN,
+    AttributeType::CONNECTION_ID,
 ];
 
 /// A message whose attributes have been walked once.
@@ -100,12 +101,15 @@ pub(super) struct Success {
     pub(super) token: Option<ReservationToken>,
     pub(super) mapped: Option<SocketAddr>,
     pub(super) discovery: Option<Told>,
+    pub(super) connection: Option<ConnectionId>,
 }
 
 /// An answer before its content is known: whom it goes to, and what it is signed with.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Answer<'a> {
     client: SocketAddr,
+    /// Whom a nonce is for.
+    holder: SocketAddr,
     method: Method,
     pub(super) id: TransactionId,
     fingerprint: bool,
@@ -117,6 +121,7 @@ impl Answer<'_> {
     pub(super) fn signed(self, auth: &Authenticated) -> Answer<'_> {
         Answer {
             client: self.client,
+            holder: self.holder,
             method: self.method,
             id: self.id,
             fingerprint: self.fingerprint,
@@ -214,6 +219,7 @@ impl<'a> Request<'a> {
     pub(super) fn answer(&self) -> Answer<'static> {
         Answer {
             client: self.from.client,
+            holder: nonce::holder(self.from),
             method: self.message.method(),
             id: self.message.transaction_id(),
             fingerprint: self.has_fingerprint,
@@ -251,6 +257,9 @@ impl Relay {
         if let Some(told) = success.discovery {
             told.write(&mut writer);
         }
+        if let Some(connection) = success.connection {
+            writer.u32(AttributeType::CONNECTION_ID, connection.0);
+        }
         self.tally.response(answer.method, None);
         self.finish(answer, writer)
     }
@@ -271,7 +280,7 @@ impl Relay {
                 let credentials = &self.live.credentials;
                 writer.attribute(
                     AttributeType::NONCE,
-                    &self.nonces.make(now.mono, answer.client, Offer::from(&**credentials)),
+                    &self.nonces.make(now.mono, answer.holder, Offer::from(&**credentials)),
                 );
                 writer.password_algorithms(credentials.algorithms());
             }

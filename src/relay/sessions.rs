@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Relay;
-use super::action::{EndReason, FiveTuple, RelayId, Traffic};
+use super::action::{EndReason, FiveTuple, RelayId, Traffic, Transport};
 use super::clock::{Mono, Now};
 use crate::credentials::Revocations;
 
@@ -21,6 +21,8 @@ pub struct Session {
     pub client: FiveTuple,
     /// The relayed transport address that the client was told.
     pub relayed: SocketAddr,
+    /// What it relays.
+    pub transport: Transport,
     /// When it began.
     pub created: Mono,
     /// When it ends unless it is refreshed.
@@ -31,6 +33,8 @@ pub struct Session {
     pub permissions: usize,
     /// Channels bound.
     pub channels: usize,
+    /// Connections with peers.
+    pub connections: usize,
 }
 
 impl Relay {
@@ -48,11 +52,13 @@ impl Relay {
                 user: allocation.user.clone(),
                 client: allocation.five_tuple,
                 relayed: allocation.relayed.external,
+                transport: allocation.transport,
                 created: allocation.created,
                 expires: allocation.expires,
                 traffic: self.table.traffic(slot),
                 permissions: allocation.permissions.len(),
                 channels: allocation.channels.len(),
+                connections: allocation.connections.len(),
             });
         }
         (page, None)

@@ -7,10 +7,11 @@ use std::net::SocketAddr;
 use hashbrown::HashMap;
 use slab::Slab;
 
-use super::action::{Discard, EndReason, Event, FiveTuple, RelayId, Traffic};
+use super::action::{ConnectionId, Discard, EndReason, Event, FiveTuple, RelayId, Traffic, Transport};
 use super::allocation::{Allocation, Channel};
 use super::bandwidth::{Bandwidth, Direction};
 use super::clock::Mono;
+use super::connection::{DataConnection, Stage};
 use super::expiry::{Expiry, Item};
 use super::flow::{Flow, FlowKey, FlowTable, Local};
 
@@ -35,6 +36,7 @@ pub(super) struct Table {
     by_relay: HashMap<RelayId, Slot, Seed>,
     by_local: HashMap<SocketAddr, RelayId, Seed>,
     flows: FlowTable,
+    connections: HashMap<ConnectionId, DataConnection, Seed>,
     pub(super) expiry: Expiry,
     pub(super) events: VecDeque<Event>,
 }
@@ -48,6 +50,7 @@ impl Table {
             by_relay: HashMap::with_hasher(seed()),
             by_local: HashMap::with_hasher(seed()),
             flows: FlowTable::new(seed()),
+            connections: HashMap::with_hasher(seed()),
             expiry: Expiry::default(),
             events: VecDeque::new(),
         }
@@ -59,6 +62,10 @@ impl Table {
 
     pub(super) fn flows_len(&self) -> usize {
         self.flows.len()
+    }
+
+    pub(super) fn connections_len(&self) -> usize {
+        self.connections.len()
     }
 
     /// The allocation of the other family with the same five-tuple.
@@ -76,7 +83,7 @@ impl Table {
         self.by_relay.get(&relay).copied()
     }
 
-    /// The relay socket of this engine that is bound to an address.
+    /// The relay socket of this engine for datagrams that is bound to an address.
     pub(super) fn relay_at(&self, local: SocketAddr) -> Option<RelayId> {
         self.by_local.get(&local).copied()
     }
@@ -121,7 +128,9 @@ impl Table {
             }
         }
         self.by_relay.insert(allocation.relayed.id, slot);
-        self.by_local.insert(allocation.relayed.local, allocation.relayed.id);
+        if allocation.transport == Transport::Udp {
+            self.by_local.insert(allocation.relayed.local, allocation.relayed.id);
+        }
         self.events.push_back(Event::Started(allocation.record(Traffic::default())));
         self.allocations.insert(allocation);
         Some(slot)
@@ -144,6 +153,10 @@ impl Table {
         }
         self.by_relay.remove(&allocation.relayed.id);
         self.by_local.remove(&allocation.relayed.local);
+        for id in std::mem::take(&mut allocation.connections) {
+            self.disconnect(id);
+            self.events.push_back(Event::Disconnect(id));
+        }
         for channel in std::mem::take(&mut allocation.channels) {
             let keys = allocation.flow_keys(&channel);
             unbind(&mut self.flows, &mut self.events, &mut allocation.traffic, keys);
@@ -151,6 +164,51 @@ impl Table {
         self.events.push_back(Event::Close(allocation.relayed.id, allocation.relayed.local));
         self.events.push_back(Event::Ended(allocation.record(allocation.traffic), reason));
         Some(allocation)
+    }
+
+    /// A connection with a peer.
+    pub(super) fn connection(&self, id: ConnectionId) -> Option<&DataConnection> {
+        self.connections.get(&id)
+    }
+
+    /// Every connection, in order.
+    pub(super) fn connection_ids(&self) -> Vec<ConnectionId> {
+        self.allocations.iter().flat_map(|(_, allocation)| allocation.connections.iter().copied()).collect()
+    }
+
+    /// Adds a connection to its allocation.
+    pub(super) fn connect(&mut self, id: ConnectionId, connection: DataConnection) {
+        if let Some(until) = connection.stage.deadline() {
+            self.expiry.insert(until, Item::from(id));
+        }
+        if let Some(allocation) = self.allocations.get_mut(connection.allocation.index()) {
+            allocation.connections.push(id);
+        }
+        self.connections.insert(id, connection);
+    }
+
+    /// A connection has come to another stage; returns the one before.
+    pub(super) fn advance(&mut self, id: ConnectionId, stage: Stage) -> Option<Stage> {
+        let connection = self.connections.get_mut(&id)?;
+        if let Some(until) = connection.stage.deadline() {
+            self.expiry.remove(until, Item::from(id));
+        }
+        if let Some(until) = stage.deadline() {
+            self.expiry.insert(until, Item::from(id));
+        }
+        Some(std::mem::replace(&mut connection.stage, stage))
+    }
+
+    /// Removes a connection from everything.
+    pub(super) fn disconnect(&mut self, id: ConnectionId) -> Option<DataConnection> {
+        let connection = self.connections.remove(&id)?;
+        if let Some(until) = connection.stage.deadline() {
+            self.expiry.remove(until, Item::from(id));
+        }
+        if let Some(allocation) = self.allocations.get_mut(connection.allocation.index()) {
+            allocation.connections.retain(|other| *other != id);
+        }
+        Some(connection)
     }
 
     /// Applies the flow row for `key`, if one is in force, to a datagram with `bytes` of application data.

@@ -5,12 +5,14 @@ use crate::credentials::AuthFailure;
 use crate::wire::{ErrorCode, Method};
 
 /// The methods that are told apart in counters; the last row is for all others.
-pub const METHODS: [(Method, &str); 5] = [
+pub const METHODS: [(Method, &str); 7] = [
     (Method::BINDING, "binding"),
     (Method::ALLOCATE, "allocate"),
     (Method::REFRESH, "refresh"),
     (Method::CREATE_PERMISSION, "create_permission"),
     (Method::CHANNEL_BIND, "channel_bind"),
+    (Method::CONNECT, "connect"),
+    (Method::CONNECTION_BIND, "connection_bind"),
 ];
 
 /// The codes that are told apart in counters; the first stands for success.
@@ -41,16 +43,20 @@ pub struct Tally {
     pub quota_user: u64,
     /// Allocations refused because the source address has as many as it may have.
     pub quota_source: u64,
-    /// Allocations, permissions and channels refused because there are as many as there may be.
+    /// Allocations, permissions, channels and connections refused because there are as many as there may be.
     pub quota_capacity: u64,
     /// Allocations refused because no relay port was free.
     pub quota_ports: u64,
-    /// Permissions and channels refused because the peer may not be reached.
+    /// Permissions, channels and connections refused because the peer may not be reached.
     pub peers_forbidden: u64,
     /// Allocations begun.
     pub allocations: u64,
     /// ICMP errors told to clients.
     pub icmp_errors: u64,
+    /// Connections made with peers because clients asked for them.
+    pub connections_asked_for: u64,
+    /// Connections that peers made.
+    pub connections_accepted: u64,
     /// Packets relayed from clients to peers.
     pub sent_packets: u64,
     /// Application bytes of those.
@@ -86,6 +92,8 @@ impl Tally {
         self.peers_forbidden += other.peers_forbidden;
         self.allocations += other.allocations;
         self.icmp_errors += other.icmp_errors;
+        self.connections_asked_for += other.connections_asked_for;
+        self.connections_accepted += other.connections_accepted;
         self.sent_packets += other.sent_packets;
         self.sent_bytes += other.sent_bytes;
         self.received_packets += other.received_packets;
@@ -125,6 +133,8 @@ impl Tally {
             | Why::Unsupported
             | Why::ChannelConflict
             | Why::NoReservation
+            | Why::Connected
+            | Why::NotConnected
             | Why::Draining
             | Why::Redirected
             | Why::Host => {}

@@ -17,6 +17,9 @@ const REALM: &str = "example.org";
 const USER: &str = "user";
 const KEY: [u8; 16] = [7; 16];
 
+/// Where a program knows this user: what its configuration has to say.
+pub(crate) const USERS: &str = "[server]\nrealm = \"example.org\"\n[credentials]\nusers = [{ name = \"user\", key = \"07070707070707070707070707070707\" }]\n";
+
 /// Rules under which every [`Client`] may allocate, and reach the peers of a test as well as public ones.
 pub(crate) fn live() -> Arc<Live> {
     let mut credentials = Credentials::new(REALM);
@@ -108,6 +111,32 @@ impl Client {
         })
     }
 
+    /// Allocate for TCP relaying.
+    pub(crate) fn allocate_tcp(&mut self) -> Vec<u8> {
+        self.request(Method::ALLOCATE, |writer| {
+            writer.attribute(AttributeType::REQUESTED_TRANSPORT, &[6, 0, 0, 0]);
+        })
+    }
+
+    pub(crate) fn connect(&mut self, peer: SocketAddr) -> Vec<u8> {
+        self.request(Method::CONNECT, |writer| {
+            writer.xor_address(AttributeType::XOR_PEER_ADDRESS, peer);
+        })
+    }
+
+    pub(crate) fn bind_connection(&mut self, connection: u32) -> Vec<u8> {
+        self.request(Method::CONNECTION_BIND, |writer| {
+            writer.u32(AttributeType::CONNECTION_ID, connection);
+        })
+    }
+
+    /// Refresh with a lifetime of 0: the end.
+    pub(crate) fn delete(&mut self) -> Vec<u8> {
+        self.request(Method::REFRESH, |writer| {
+            writer.u32(AttributeType::LIFETIME, 0);
+        })
+    }
+
     /// Takes the nonce out of a challenge.
     pub(crate) fn challenged(&mut self, reply: &[u8]) {
         self.nonce = attribute(reply, AttributeType::NONCE).expect("a nonce");
@@ -180,6 +209,19 @@ pub(crate) fn data(packet: &[u8]) -> Vec<u8> {
 
 pub(crate) fn is_success(reply: &[u8]) -> bool {
     Message::parse(reply).is_ok_and(|message| message.class() == Class::Success)
+}
+
+/// The code of an error response.
+pub(crate) fn error_code(reply: &[u8]) -> Option<u16> {
+    let message = Message::parse(reply).ok()?;
+    let mut attributes = message.attributes().map_while(Result::ok);
+    attributes.find(|attribute| attribute.kind == AttributeType::ERROR_CODE)?.error_code().ok()
+}
+
+/// CONNECTION-ID of a Connect response or a ConnectionAttempt.
+pub(crate) fn connection(message: &[u8]) -> Option<u32> {
+    let bytes = attribute(message, AttributeType::CONNECTION_ID)?;
+    Some(u32::from_be_bytes(bytes.try_into().ok()?))
 }
 
 fn attribute(packet: &[u8], kind: AttributeType) -> Option<Vec<u8>> {

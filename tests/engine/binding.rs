@@ -129,7 +129,7 @@ fn what_is_not_ours_is_dropped_under_its_name() {
         writer.fingerprint().attribute(AttributeType::SOFTWARE, b"late");
     });
     let unknown_method = message(Class::Request, Method::new(0x0ff), udp);
-    let connect = message(Class::Request, Method::CONNECT, udp);
+    let attempt = message(Class::Request, Method::CONNECTION_ATTEMPT, udp);
     let data_from_a_client = message(Class::Indication, Method::DATA, |writer| {
         writer.xor_address(AttributeType::XOR_PEER_ADDRESS, addr(PEER)).attribute(AttributeType::DATA, b"x");
     });
@@ -152,7 +152,7 @@ fn what_is_not_ours_is_dropped_under_its_name() {
         ("an Allocate indication", message(Class::Indication, Method::ALLOCATE, udp), Discard::BadIndication),
         ("a Data indication from a client", data_from_a_client, Discard::BadIndication),
         ("an unknown method", unknown_method, Discard::UnknownMethod),
-        ("Connect, which is not spoken here yet", connect, Discard::UnknownMethod),
+        ("a ConnectionAttempt of a client", attempt, Discard::UnknownMethod),
         ("a Send request", message(Class::Request, Method::SEND, udp), Discard::UnknownMethod),
         ("ChannelData without an allocation", channel_data(0x4000, b"x"), Discard::NoAllocation),
         ("Send without an allocation", send_indication(addr(PEER), b"x"), Discard::NoAllocation),

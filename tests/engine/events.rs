@@ -149,7 +149,8 @@ fn the_record_of_an_end_equals_what_was_relayed() {
                 seen.received_bytes += data.len() as u64;
             }
             Outcome::ToClient { received: Received::Icmp { .. }, .. } => {}
-            Outcome::Discard(_) | Outcome::Reply(_) | Outcome::ReplyFrom { .. } => {}
+            Outcome::Discard(_) => {}
+            other => panic!("data led to {other:?}"),
         }
         if round % 400 == 0 {
             world.advance(seconds(250));

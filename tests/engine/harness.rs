@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use turnwell::credentials::{Credentials, Secret};
 use turnwell::relay::{
-    Action, Config, DefaultFamily, Discard, EndReason, Event, FiveTuple, ListenerId, Live, Mono, Now, OpenError,
-    Opened, PeerAddr, PendingAllocation, PortShare, Record, Refusal, Relay, RelayAddress, RelayId, ReservationToken,
-    Usage, Want, Why,
+    Action, Config, ConnectionId, DefaultFamily, Discard, EndReason, Event, FiveTuple, ListenerId, Live, Mono, Now,
+    OpenError, Opened, PeerAddr, PendingAllocation, PortShare, Record, Refusal, Relay, RelayAddress, RelayId,
+    ReservationToken, Usage, Want, Why,
 };
 use turnwell::wire::{AttributeType, Method, Writer};
 
@@ -42,6 +42,9 @@ pub(crate) enum Outcome {
     ToPeer { relay: RelayId, peer: SocketAddr, data: Vec<u8> },
     ToSibling { relay: RelayId, peer: SocketAddr, data: Vec<u8> },
     ToClient { client: FiveTuple, received: Received },
+    Connect { connection: ConnectionId, from: SocketAddr, peer: SocketAddr },
+    Bind { reply: Reply, connection: ConnectionId },
+    HandOver { engine: u16 },
 }
 
 impl Outcome {
@@ -214,7 +217,7 @@ impl World {
             return Err(error);
         }
         let address = match pending.want() {
-            Want::Bind(address) => address,
+            Want::Bind(address) | Want::Listen(address) => address,
             Want::Reserve(address, token) => {
                 self.reserved.insert(token, address);
                 return Ok(Opened::Reserved);
@@ -336,7 +339,7 @@ impl World {
     }
 
     /// A host's part: what is given back is closed, and a reservation that ran out returns its port.
-    fn drain_events(&mut self) {
+    pub(crate) fn drain_events(&mut self) {
         while let Some(event) = self.relay.poll_event() {
             if let Event::Unreserve(token, address) = &event
                 && self.reserved.remove(token).is_some()
@@ -371,6 +374,11 @@ fn owned(action: Action, packet: &[u8], out: &[u8]) -> Outcome {
             let bytes = [&out[range], &packet[payload], padding.as_slice()].concat();
             Outcome::ToClient { client, received: Received::read(&bytes) }
         }
+        Action::Connect { connection, from, peer, .. } => Outcome::Connect { connection, from, peer: peer.0 },
+        Action::Bind { out: range, connection } => {
+            Outcome::Bind { reply: Reply { bytes: out[range].to_vec() }, connection }
+        }
+        Action::HandOver { engine } => Outcome::HandOver { engine },
         Action::Open(_) => panic!("left open"),
     }
 }

@@ -29,3 +29,4 @@ mod redirect;
 mod refresh;
 mod reload;
 mod reservation;
+mod tcp;

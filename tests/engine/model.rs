@@ -225,8 +225,7 @@ impl Pair {
             Outcome::ToSibling { .. } => "to sibling".into(),
             Outcome::ToClient { received: Received::Channel { .. }, .. } => format!("{hairpin}channel"),
             Outcome::ToClient { received: Received::Indication { .. }, .. } => format!("{hairpin}indication"),
-            Outcome::ToClient { received: Received::Icmp { .. }, .. } => unreachable!("nothing met an error"),
-            Outcome::Reply(_) | Outcome::ReplyFrom { .. } => unreachable!("data gets no reply"),
+            other => unreachable!("data led to {other:?}"),
         });
     }
 

@@ -172,7 +172,9 @@ fn a_million_bad_datagrams_change_nothing() {
             }
             Action::ToPeer { .. } | Action::ToSibling { .. } | Action::ToClient { .. } => relayed += 1,
             Action::ReplyFrom { .. } => panic!("there is no other listener"),
-            Action::Open(pending) => panic!("nobody may open anything: {pending:?}"),
+            other @ (Action::Open(_) | Action::Connect { .. } | Action::Bind { .. } | Action::HandOver { .. }) => {
+                panic!("nobody may open anything: {other:?}")
+            }
         }
         while world.relay.poll_event().is_some() {}
     }

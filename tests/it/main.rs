@@ -5,6 +5,8 @@
 mod bench;
 mod caller;
 mod cli;
+#[path = "../common/mod.rs"]
+mod common;
 mod drain;
 mod features;
 mod http;
@@ -17,5 +19,6 @@ mod sessions;
 mod streams;
 mod support;
 mod systemd;
+mod tcp_relaying;
 mod turn_crate;
 mod ystreet;

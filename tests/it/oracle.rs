@@ -1,7 +1,8 @@
 //! `turn-client-proto`, a client that we did not write, through every way in: UDP, TCP and TLS, IPv4 and IPv6, both
 //! families at once.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 use turn_client_proto::types::{AddressFamily, TransportType};
 
@@ -100,5 +101,65 @@ fn one_client_has_an_address_of_each_family() {
             }
         }
         oracle.delete();
+    }
+}
+
+fn loopback(v6: bool) -> &'static str {
+    if v6 { "[::1]:0" } else { "127.0.0.1:0" }
+}
+
+/// Data both ways over a relayed connection. This client's TLS takes little at a time.
+#[track_caller]
+fn talk(oracle: &mut Oracle, peer: &mut TcpStream, at: SocketAddr) {
+    for length in [1, 3, 700, 1000] {
+        let data = vec![7; length];
+        oracle.send(TransportType::Tcp, at, &data);
+        let mut received = vec![0; length];
+        peer.read_exact(&mut received).expect("what the client sent");
+        assert_eq!(received, data);
+        peer.write_all(&data).expect("bytes written");
+        assert_eq!(oracle.receive(at, length), data);
+    }
+}
+
+/// The client's part only: it takes ConnectionAttempt for a request, but it is an indication (RFC 6062 §4.4).
+#[test]
+fn connections_are_relayed() {
+    let (_folder, dev, families) = dev();
+    for way in [Way::Tcp, Way::Tls] {
+        for client in &families {
+            for relay in &families {
+                let mut asked = config(&dev);
+                asked.set_allocation_transport(TransportType::Tcp);
+                asked.set_address_family(family(*relay));
+                let mut oracle = Oracle::start(&dev, way, *client, asked);
+                let relayed = oracle.relayed(1)[0];
+                assert_eq!(relayed.is_ipv6(), *relay, "{way:?}");
+                let listener = TcpListener::bind(loopback(*relay)).expect("a peer");
+                let at = listener.local_addr().expect("its address");
+                oracle.permit(TransportType::Tcp, at);
+                assert!(oracle.connect(at), "the client asks for a connection");
+                let (mut peer, from) = listener.accept().expect("the server connects");
+                assert_eq!(from, relayed, "from the relayed address");
+                peer.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+                talk(&mut oracle, &mut peer, at);
+
+                let gone = TcpListener::bind(loopback(*relay)).and_then(|gone| gone.local_addr()).expect("an address");
+                assert!(!oracle.connect(gone), "nobody listens there");
+                let also = TcpListener::bind(loopback(*relay)).expect("another peer");
+                let also_at = also.local_addr().expect("its address");
+                assert!(oracle.connect(also_at), "a second connection");
+                let (mut other, _) = also.accept().expect("the server connects");
+                other.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+                talk(&mut oracle, &mut other, also_at);
+                talk(&mut oracle, &mut peer, at);
+                drop(peer);
+                oracle.closed(1);
+                talk(&mut oracle, &mut other, also_at);
+                oracle.delete();
+                let left = other.read(&mut [0; 1]);
+                assert!(left.is_ok_and(|count| count == 0), "closed with the allocation");
+            }
+        }
     }
 }

@@ -3,8 +3,6 @@
 //! A thread per socket hands over what arrives; the client itself runs where the test does. Its TLS reads at most
 //! 2048 bytes a call, so tests send less than that at once and chunks are handed over in pieces.
 
-#![allow(dead_code, reason = "the server does not relay TCP yet")]
-
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -50,8 +48,10 @@ pub(crate) struct Oracle {
     began: Instant,
     events: Vec<TurnEvent>,
     data: Vec<(TransportType, SocketAddr, Vec<u8>)>,
-    /// Peers whose data connection is gone.
+    /// Connections that the server closed.
     closed: usize,
+    /// The allocation has ended.
+    over: bool,
 }
 
 /// What the client may ask for, with a credential of the API.
@@ -121,7 +121,7 @@ impl Oracle {
         arrives: mpsc::Sender<(SocketAddr, Vec<u8>)>,
     ) -> Oracle {
         let (streams, events, data) = (HashMap::new(), Vec::new(), Vec::new());
-        Oracle { client, udp, streams, arrived, arrives, began: Instant::now(), events, data, closed: 0 }
+        Oracle { client, udp, streams, arrived, arrives, began: Instant::now(), events, data, closed: 0, over: false }
     }
 
     /// The relayed addresses, once there are so many.
@@ -212,7 +212,7 @@ impl Oracle {
     pub(crate) fn delete(&mut self) {
         let now = self.now();
         self.client.delete(now).expect("a request");
-        self.until("an end", |oracle| (oracle.client.relayed_addresses().count() == 0).then_some(()));
+        self.until("an end", |oracle| oracle.over.then_some(()));
     }
 
     /// Waits until so many connections were closed by the server.
@@ -256,7 +256,10 @@ impl Oracle {
                     taken.expect("the socket that it wanted");
                 }
                 TurnPollRet::TcpClose { local_addr, .. } => drop(self.streams.remove(&local_addr)),
-                TurnPollRet::Closed => break,
+                TurnPollRet::Closed => {
+                    self.over = true;
+                    return;
+                }
             }
         }
         while let Some(event) = self.client.poll_event() {
@@ -280,7 +283,7 @@ impl Oracle {
         match self.client.recv(Transmit::new(bytes, transport, server, local), now) {
             TurnRecvRet::PeerData(data) => self.keep(&data),
             TurnRecvRet::Handled | TurnRecvRet::PeerIcmp { .. } => {}
-            TurnRecvRet::Ignored(_) => panic!("what the server sent was not understood"),
+            TurnRecvRet::Ignored(bytes) => panic!("not understood at {local}: {:x?}", bytes.data),
         }
         while let Some(data) = self.client.poll_recv(now) {
             self.keep(&data);

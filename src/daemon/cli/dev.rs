@@ -163,6 +163,7 @@ fn overlay(mut file: File, args: &Args, kit: &Kit) -> File {
     }
     // coturn's utilities before 4.7 draw from all of them
     file.relay.channel_numbers = ChannelNumbers::Rfc5766;
+    file.relay.tcp = true;
     let allowed = ALLOWED.iter().filter_map(|text| text.parse::<Cidr>().ok());
     file.peers.allow.extend(allowed);
     file.server.drain_timeout = Period::seconds(0);

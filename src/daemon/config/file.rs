@@ -167,7 +167,7 @@ pub struct Tls {
 pub struct Relay {
     /// Addresses of this machine to relay on; empty = the address that the client reached.
     pub addresses: Vec<Address>,
-    /// UDP ports for relayed addresses.
+    /// Ports for relayed addresses.
     pub ports: PortRange,
     /// Family of an allocation whose client asked for none.
     pub default_family: DefaultFamily,
@@ -177,6 +177,10 @@ pub struct Relay {
     pub channel_keeps_permission: bool,
     /// Behind NAT: under which public address each relay address is reached.
     pub external: Vec<External>,
+    /// Whether clients over TCP and TLS may have connections relayed too (RFC 6062).
+    pub tcp: bool,
+    /// The ports that such clients may connect to.
+    pub tcp_peer_ports: Vec<PortRange>,
 }
 
 impl Default for Relay {
@@ -188,6 +192,8 @@ impl Default for Relay {
             channel_numbers: ChannelNumbers::Rfc8656,
             channel_keeps_permission: true,
             external: Vec::new(),
+            tcp: false,
+            tcp_peer_ports: vec![PortRange::UNPRIVILEGED],
         }
     }
 }
@@ -327,6 +333,8 @@ pub struct Limits {
     pub permissions: usize,
     /// Channels of one allocation.
     pub channels: usize,
+    /// Connections with peers of one allocation that relays TCP.
+    pub connections: usize,
     /// Application data that one allocation may relay, each way; 0 = no limit.
     pub bandwidth_per_allocation: BitRate,
     /// The same for all allocations of one user together; 0 = no limit.
@@ -345,6 +353,7 @@ impl Default for Limits {
             allocations: 16_000,
             permissions: engine.permissions,
             channels: engine.channels,
+            connections: engine.connections,
             bandwidth_per_allocation: BitRate::megabits(100),
             bandwidth_per_user: BitRate::megabits(500),
             unauthenticated_replies: 500,

@@ -349,6 +349,7 @@ impl Live {
             channel_numbers: file.relay.channel_numbers.into(),
             channel_keeps_permission: file.relay.channel_keeps_permission,
             alternates: alternates?,
+            tcp: file.relay.tcp(),
         };
         Some(Live {
             relay: Arc::new(relay),

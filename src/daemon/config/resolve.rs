@@ -9,10 +9,10 @@ use super::api_key::hexadecimal;
 use super::file;
 use super::problem::Fault;
 use super::secret::Places;
-use super::units::SecretText;
+use super::units::{PortRange, SecretText};
 use crate::credentials::{Credentials, Secret};
 use crate::net::Quotas;
-use crate::relay::{ChannelNumbers, DefaultFamily, Lifetimes, Limits, PeerPolicy, RelayAddress};
+use crate::relay::{ChannelNumbers, DefaultFamily, Lifetimes, Limits, PeerPolicy, RelayAddress, TcpRelaying};
 
 const LONGEST_HOST: usize = 253;
 const MOST_WORKERS: usize = 1024;
@@ -148,6 +148,11 @@ impl file::Relay {
         }
         let public = |local: IpAddr| mapped.iter().find(|(address, _)| *address == local).map(|(_, public)| *public);
         Ok(listed.into_iter().map(|local| RelayAddress { local, external: public(local) }).collect())
+    }
+
+    /// What is relayed beside datagrams.
+    pub(super) fn tcp(&self) -> TcpRelaying {
+        TcpRelaying { enabled: self.tcp, peer_ports: self.tcp_peer_ports.iter().map(PortRange::range).collect() }
     }
 
     fn external(&self) -> Result<Vec<(IpAddr, IpAddr)>, Fault> {
@@ -334,7 +339,8 @@ impl file::Limits {
     }
 
     pub(super) fn per_allocation(&self) -> Result<Limits, Fault> {
-        for (name, count) in [("permissions", self.permissions), ("channels", self.channels)] {
+        let all = [("permissions", self.permissions), ("channels", self.channels), ("connections", self.connections)];
+        for (name, count) in all {
             if count == 0 {
                 return Err(Fault::new(
                     format!("limits.{name}"),
@@ -346,6 +352,7 @@ impl file::Limits {
         Ok(Limits {
             permissions: self.permissions,
             channels: self.channels,
+            connections: self.connections,
             allocation_bandwidth: self.bandwidth_per_allocation.bits(),
             user_bandwidth: self.bandwidth_per_user.bits(),
             unauthenticated_replies: self.unauthenticated_replies,

@@ -192,6 +192,9 @@ impl PortRange {
     /// The dynamic ports that RFC 8656 §7.2 recommends for relayed addresses.
     pub const DYNAMIC: PortRange = PortRange(49_152..=65_535);
 
+    /// All but the system ports (RFC 6335 §6).
+    pub const UNPRIVILEGED: PortRange = PortRange(1024..=65_535);
+
     /// The range itself; never empty.
     pub fn range(&self) -> RangeInclusive<u16> {
         self.0.clone()

@@ -73,6 +73,10 @@ fn engine(text: &mut Text, snapshot: &Snapshot) {
     text.gauge("flows", "Flow rows: two for a bound channel", as_u64(usage.flows));
     text.gauge("reservations", "Reserved ports that nobody has claimed", as_u64(usage.reservations));
     text.counter("allocations_total", "Allocations begun", tally.allocations);
+    text.gauge("peer_connections", "Connections with peers, relayed over TCP", as_u64(usage.connections));
+    text.family("peer_connections_total", "counter", "Connections with peers begun");
+    text.row("peer_connections_total", &[("by", "client")], tally.connections_asked_for);
+    text.row("peer_connections_total", &[("by", "peer")], tally.connections_accepted);
     durations(text, &snapshot.durations);
     let directions = |name: &str, help: &str, text: &mut Text, to_peer: u64, to_client: u64| {
         text.family(name, "counter", help);
@@ -111,7 +115,7 @@ fn authentication(text: &mut Text, snapshot: &Snapshot) {
     ] {
         text.row("auth_failures_total", &[("reason", reason)], count);
     }
-    let help = "Permissions and channels refused because the peer may not be reached";
+    let help = "Permissions, channels and connections refused because the peer may not be reached";
     text.counter("permissions_denied_total", help, tally.peers_forbidden);
     text.family("quota_rejections_total", "counter", "Requests refused because there are as many as there may be");
     for (scope, count) in [

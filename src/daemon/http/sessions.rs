@@ -17,7 +17,7 @@ use super::problem::{Code, Problem};
 use super::wish::pairs;
 use crate::daemon::config::Scope;
 use crate::net::{Question, Reply, UserUsage};
-use crate::relay::{Mono, RelayId, Session, Traffic};
+use crate::relay::{Mono, RelayId, Session, Traffic, Transport};
 
 /// Sessions in an answer unless the caller says otherwise, and at most.
 const LIMIT: usize = 1000;
@@ -46,13 +46,17 @@ struct SessionView {
     /// What its peers see.
     #[schema(value_type = String)]
     relayed: SocketAddr,
-    /// `udp` or `tcp` (TLS included).
+    /// How the client comes: `udp` or `tcp` (TLS included).
     transport: &'static str,
+    /// What is relayed: `udp` or `tcp`.
+    relays: &'static str,
     age_seconds: f64,
     /// Until it ends, unless it is refreshed.
     lifetime_seconds: f64,
     permissions: usize,
     channels: usize,
+    /// Connections with peers, where TCP is relayed.
+    connections: usize,
     /// From the client to its peers.
     sent: Amount,
     /// From the peers to the client.
@@ -75,10 +79,15 @@ impl SessionView {
             client: session.client.client,
             relayed: session.relayed,
             transport: if session.client.stream.is_some() { "tcp" } else { "udp" },
+            relays: match session.transport {
+                Transport::Udp => "udp",
+                Transport::Tcp => "tcp",
+            },
             age_seconds: now.since(session.created).as_secs_f64(),
             lifetime_seconds: session.expires.since(now).as_secs_f64(),
             permissions: session.permissions,
             channels: session.channels,
+            connections: session.connections,
             sent,
             received,
         }

@@ -38,11 +38,13 @@ pub enum Closing {
     Full,
     /// The source has as many connections as it may have.
     SourceFull,
+    /// It carried the data of a connection with a peer, and that is over.
+    DataOver,
 }
 
 impl Closing {
     /// Every reason, in the order of [`Closing::index`].
-    pub const ALL: [Closing; 17] = [
+    pub const ALL: [Closing; 18] = [
         Closing::ByClient,
         Closing::Broken,
         Closing::Foreign,
@@ -60,6 +62,7 @@ impl Closing {
         Closing::ProxyUntrusted,
         Closing::Full,
         Closing::SourceFull,
+        Closing::DataOver,
     ];
 
     /// A small number for tables of counters.
@@ -87,6 +90,7 @@ impl Closing {
             Closing::ProxyUntrusted => "proxy_untrusted",
             Closing::Full => "full",
             Closing::SourceFull => "source_full",
+            Closing::DataOver => "data_over",
         }
     }
 }

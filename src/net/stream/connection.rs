@@ -6,6 +6,7 @@ use std::io;
 use super::census::Place;
 use super::proxy::{self, Header};
 use super::queue::{Queue, QueueLimits};
+use super::raw::Raw;
 use super::tls::{Session, Tls};
 use super::{Closing, StreamKind};
 use crate::net::sys::TcpStream;
@@ -20,7 +21,7 @@ const KEPT: usize = 4096;
 
 /// An accepted connection.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(in crate::net) struct Connection {
     pub(super) socket: TcpStream,
     /// The client's address is the one that a PROXY header names.
     pub(super) five_tuple: FiveTuple,
@@ -125,12 +126,23 @@ impl Connection {
         Ok(kept + length)
     }
 
-    /// Keeps the beginning of a message until the rest comes.
-    pub(super) fn keep(&mut self, partial: &[u8]) {
+    /// Keeps what is not to be taken yet, such as the beginning of a message.
+    pub(in crate::net) fn keep(&mut self, partial: &[u8]) {
         if partial.is_empty() && self.partial.capacity() > KEPT {
             self.partial = Vec::new();
         }
         self.partial.extend_from_slice(partial);
+    }
+
+    /// Takes what was kept.
+    pub(super) fn unread(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.partial)
+    }
+
+    /// What it is after a ConnectionBind, and what is still to be written to it.
+    pub(in crate::net) fn into_raw(self) -> (Raw, Vec<u8>) {
+        let queued = self.queue.bytes().to_vec();
+        (Raw::new(self.socket, self.session, self.place), queued)
     }
 
     /// A whole message came.

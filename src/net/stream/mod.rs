@@ -9,6 +9,7 @@ mod closing;
 mod connection;
 mod proxy;
 mod queue;
+mod raw;
 mod tls;
 
 use std::collections::VecDeque;
@@ -30,8 +31,10 @@ use super::counters::NetCounters;
 use super::sys::{Epoll, Interest, TcpListener};
 use crate::relay::{FiveTuple, ListenerId, Mono, StreamId};
 use crate::wire::frame;
-use connection::{Connection, Left};
+pub(super) use connection::Connection;
+use connection::Left;
 use queue::QueueLimits;
+pub(super) use raw::{RAW_ROOM, Raw, quiet};
 
 /// Bits of a [`StreamId`] that number the slot; the others tell apart the connections that had it.
 const SLOT_BITS: u32 = 20;
@@ -286,6 +289,47 @@ impl Streams {
                     self.closing.push((id, Closing::Broken));
                 }
             }
+        }
+    }
+
+    /// Gives a connection away: to be one of data, or to another worker.
+    pub(super) fn release(&mut self, id: StreamId, epoll: &Epoll) -> Option<Connection> {
+        self.get(id)?;
+        let (_, connection) = self.connections.remove(slot(id));
+        epoll.remove(&connection.socket).ok()?;
+        Some(connection)
+    }
+
+    /// Takes over another worker's connection, whose client has been heard. `None` when there is no room.
+    pub(super) fn adopt(
+        &mut self,
+        now: Mono,
+        mut connection: Connection,
+        epoll: &Epoll,
+        token: fn(StreamId) -> u64,
+    ) -> Option<StreamId> {
+        let id = self.next_id()?;
+        connection.five_tuple.stream = Some(id);
+        connection.watched = false;
+        connection.dirty = false;
+        connection.hears(now);
+        epoll.add(&connection.socket, token(id), Interest::READ).ok()?;
+        self.connections.insert((id, connection));
+        self.idle.push_back((now.after(self.config.limits.idle), id));
+        // What it had to write it still has.
+        self.writes(id);
+        Some(id)
+    }
+
+    /// Moves what a connection has kept into `room`.
+    pub(super) fn unread(&mut self, id: StreamId, room: &mut [u8]) -> usize {
+        let unread = self.get_mut(id).map(Connection::unread).unwrap_or_default();
+        match room.get_mut(..unread.len()) {
+            Some(room) => {
+                room.copy_from_slice(&unread);
+                unread.len()
+            }
+            None => 0,
         }
     }
 

@@ -82,6 +82,11 @@ impl TcpListener {
         self.socket.local_addr()?.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))
     }
 
+    /// From now on other sockets of this user may have the same address, if they ask to share it too.
+    pub fn share_port(&self) -> io::Result<()> {
+        self.socket.set_reuse_port(true)
+    }
+
     /// The next connection that is established, and who made it.
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let mut address = RawAddress::zeroed();
@@ -186,6 +191,26 @@ mod tests {
         drop(server);
         wait(&client, Interest::READ);
         assert_eq!(client.read(&mut buffer).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[test]
+    fn connections_leave_from_the_address_that_listens() {
+        let listener = listen_tcp(any(), TcpOptions::default()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = TcpOptions { reuse_port: true, ..TcpOptions::default() };
+        let peers =
+            [listen_tcp(any(), TcpOptions::default()).unwrap(), listen_tcp(any(), TcpOptions::default()).unwrap()];
+        assert_eq!(listen_tcp(address, shared).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        listener.share_port().unwrap();
+        for peer in &peers {
+            let connection = connect_tcp(address, peer.local_addr().unwrap(), shared).unwrap();
+            wait(peer, Interest::READ);
+            assert_eq!(peer.accept().unwrap().1, address);
+            assert_eq!(connection.local_addr().unwrap(), address);
+        }
+        let other = connect_tcp(any(), address, TcpOptions::default()).unwrap();
+        wait(&listener, Interest::READ);
+        assert_eq!(listener.accept().unwrap().1, other.local_addr().unwrap());
     }
 
     #[test]

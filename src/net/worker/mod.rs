@@ -2,6 +2,7 @@
 
 mod errors;
 mod streams;
+mod tcp;
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ use super::rhythm::{REST, Rhythm};
 use super::shared::{Mailbox, Shared};
 use super::stream::{Listening, StreamConfig, Streams};
 use super::sys::{Epoll, Events, Interest, ReceiveBatch, UdpSocket, precise_sleeps, receive_one};
+use super::tcp::{LISTENERS, TcpRelays, listens};
 use crate::fastpath::FastPath;
 use crate::relay::{
     self, Action, Direction, Event, FiveTuple, ListenerId, Mono, Now, OpenError, Opened, PeerAddr, PendingAllocation,
@@ -115,6 +117,7 @@ struct Core<'a> {
     relays: Relays,
     outbox: Outbox,
     streams: Streams,
+    tcp: TcpRelays,
     fastpath: FastPath,
     counters: NetCounters,
     history: History,
@@ -138,6 +141,7 @@ impl<'a> Worker<'a> {
             relays: Relays::default(),
             outbox: Outbox::new(),
             streams: Streams::new(seat.stream_config.clone(), seat.shared.census.clone()),
+            tcp: TcpRelays::default(),
             fastpath: FastPath::Off,
             counters: NetCounters { restarts, ..NetCounters::default() },
             history: History::default(),
@@ -178,6 +182,7 @@ impl<'a> Worker<'a> {
                 match event.token {
                     WAKE => stop = self.read_letters(),
                     token if token >= HOT => self.receive_from_peer(now, RelayId(token as u32), true, ready <= FEW),
+                    token if token >= LISTENERS => self.core.tcp_event(now, event),
                     token if token >= streams::STREAMS => self.stream_event(now, event),
                     token if token >= LISTENER => self.receive_from_clients(now, (token - LISTENER) as usize),
                     token => self.receive_from_peer(now, RelayId(token as u32), false, ready <= FEW),
@@ -192,6 +197,9 @@ impl<'a> Worker<'a> {
             if self.core.relay.poll_timeout().is_some_and(|deadline| deadline <= now.mono) {
                 self.core.relay.handle_timeout(now);
             }
+            self.core.tcp.handle_timeout(now.mono, &self.core.epoll);
+            // Some events write to streams, and connections that end cause others.
+            self.core.carry_out_events();
             self.core.settle_streams(now);
             self.core.carry_out_events();
             self.publish(now.mono, stop);
@@ -206,7 +214,8 @@ impl<'a> Worker<'a> {
         let engine = self.core.relay.poll_timeout().map(|deadline| deadline.since(now));
         let publish = self.dirty.then_some(PUBLISH);
         let streams = self.core.streams.poll_timeout().map(|deadline| deadline.since(now));
-        [engine, publish, streams].into_iter().flatten().min()
+        let tcp = self.core.tcp.poll_timeout().map(|deadline| deadline.since(now));
+        [engine, publish, streams, tcp].into_iter().flatten().min()
     }
 
     /// Takes commands. `true` when the worker is to stop.
@@ -227,6 +236,9 @@ impl<'a> Worker<'a> {
         }
         for address in letters.returned {
             self.core.relay.port_returned(address);
+        }
+        for connection in letters.handed {
+            self.adopt(self.core.seat.clock.now(), connection);
         }
         letters.stop
     }
@@ -386,6 +398,8 @@ impl Core<'_> {
                 let action = self.relay.opened(now, pending, outcome, &mut self.outbox.bytes);
                 self.act_for_client(now, from, action, slot, offset);
             }
+            // Connections are for clients on streams.
+            Action::Connect { .. } | Action::Bind { .. } | Action::HandOver { .. } => {}
         }
     }
 
@@ -404,7 +418,10 @@ impl Core<'_> {
             | Action::ReplyFrom { .. }
             | Action::ToPeer { .. }
             | Action::ToSibling { .. }
-            | Action::Open(_) => {}
+            | Action::Open(_)
+            | Action::Connect { .. }
+            | Action::Bind { .. }
+            | Action::HandOver { .. } => {}
         }
     }
 
@@ -435,6 +452,11 @@ impl Core<'_> {
                 let permit = permit()?;
                 let socket = relays::bind(address).map_err(|error| self.refused(&error, address))?;
                 let id = self.relays.insert(&self.epoll, socket, permit.at(address));
+                id.map(|id| Opened::Relay(id, address)).map_err(|error| self.refused(&error, address))
+            }
+            Want::Listen(address) => {
+                let permit = permit()?;
+                let id = self.tcp.listen(&self.epoll, address, permit);
                 id.map(|id| Opened::Relay(id, address)).map_err(|error| self.refused(&error, address))
             }
             Want::Reserve(address, token) => {
@@ -483,7 +505,10 @@ impl Core<'_> {
                 Event::FlowUp(key, flow) => self.fastpath.up(&key, &flow),
                 Event::FlowDown(key) => self.fastpath.down(&key),
                 Event::Close(id, address) => {
-                    self.relays.remove(id);
+                    match listens(id) {
+                        true => self.tcp.close(id),
+                        false => self.relays.remove(id),
+                    }
                     // The engine has taken back a port of its own share already.
                     let owner = self.owner(address);
                     if owner != self.seat.index {
@@ -507,6 +532,12 @@ impl Core<'_> {
                     self.journal.ended(now, &record, reason, &self.seat.streams);
                 }
                 Event::Evidence(sample) => self.seat.shared.keep_evidence(*sample),
+                Event::Control(client, bytes) => {
+                    if let Some(id) = client.stream {
+                        self.streams.reply(id, &bytes, &mut self.counters);
+                    }
+                }
+                Event::Disconnect(id) => self.tcp.disconnect(id),
                 Event::Refused(refusal) => {
                     self.journal.refused(self.seat.clock.now().mono, &refusal);
                 }

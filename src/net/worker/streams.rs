@@ -49,6 +49,11 @@ impl Worker<'_> {
                 return;
             }
         };
+        self.read_frames(now, id, start, length);
+    }
+
+    /// Takes the messages of a connection, which stand in the arena.
+    pub(super) fn read_frames(&mut self, now: Now, id: StreamId, start: usize, length: usize) {
         let Some(from) = self.core.streams.client(id) else { return };
         self.arena_used = (start + length).next_multiple_of(64);
         let received = self.arena.get(start..start + length).unwrap_or_default();
@@ -60,7 +65,14 @@ impl Worker<'_> {
                     let message = rest.get(..length).unwrap_or_default();
                     self.core.counters.client_datagrams += 1;
                     let action = self.core.relay.handle_client(now, &from, message, &mut self.core.outbox.bytes);
-                    self.core.act_for_stream(now, &from, action, start + at, message);
+                    match action {
+                        Action::Bind { out, connection } => {
+                            let early = rest.get(length + padding..).unwrap_or_default();
+                            return self.core.bind(now, id, out, connection, early);
+                        }
+                        Action::HandOver { engine } => return self.core.hand_over(id, engine, rest),
+                        action => self.core.act_for_stream(now, &from, action, start + at, message),
+                    }
                     at += length + padding;
                 }
                 Ok(Frame::Partial { .. }) => break Ok(rest),
@@ -111,6 +123,9 @@ impl Core<'_> {
                 let target = Target::Client(client.listener, client.client);
                 self.outbox.push(target, out, body, padding, &mut RunHint::default());
             }
+            // Taken before.
+            Action::Bind { .. } | Action::HandOver { .. } => {}
+            Action::Connect { connection, from, peer, .. } => self.connect(now, connection, from, peer),
             Action::Open(pending) => {
                 let outcome = self.fulfil(&pending);
                 let action = self.relay.opened(now, pending, outcome, &mut self.outbox.bytes);
@@ -147,7 +162,10 @@ impl Core<'_> {
             self.counters.closed(closing);
             self.relay.close(&client);
         }
-        self.counters.streams = self.streams.len() as u64;
+        for _ in 0..self.tcp.take_ended() {
+            self.counters.closed(Closing::DataOver);
+        }
+        self.counters.streams = (self.streams.len() + self.tcp.bound()) as u64;
     }
 
     fn accept_streams(&mut self, now: Mono, number: usize) {
@@ -183,6 +201,6 @@ impl Core<'_> {
     }
 }
 
-fn connection_token(id: StreamId) -> u64 {
+pub(super) fn connection_token(id: StreamId) -> u64 {
     CONNECTIONS + u64::from(id.0.get())
 }

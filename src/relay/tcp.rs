@@ -1,0 +1,312 @@
+//! TCP relaying: Connect, ConnectionBind, and the connections that peers begin (RFC 6062 §5).
+//!
+//! The engine knows which connections there are, whose, and until when; their bytes are the host's business. An answer
+//! to Connect comes when the host has connected, so it is an [`Event::Control`] and not the action of a packet.
+
+use std::time::Duration;
+
+use rand_core::Rng;
+
+use super::Relay;
+use super::action::{Action, ConnectionId, Discard, EndReason, Event, FiveTuple, PeerAddr, RelayId, Transport, Why};
+use super::allocation::Allocation;
+use super::clock::{Mono, Now};
+use super::connection::{DataConnection, Stage};
+use super::request::{Authenticated, Details, Reject, Request, Success};
+use super::table::Slot;
+use crate::wire::{AddressFamily, AttributeType, Class, ErrorCode, Method, Writer};
+
+/// How long the host may take to connect to a peer, and how long a connection waits for its ConnectionBind: what
+/// RFC 6062 §5.2 and §5.3 name.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Draws of an identifier before the engine says that it is full.
+const DRAWS: usize = 16;
+
+/// Where a ConnectionBind leads.
+enum Bind {
+    Here(ConnectionId),
+    /// The connection is another engine's.
+    Elsewhere(u16),
+}
+
+impl Relay {
+    /// What RFC 6062 §5.1 asks of an Allocate for TCP.
+    pub(super) fn check_tcp(&self, request: &Request<'_>) -> Result<Transport, Reject> {
+        if !self.live.tcp.enabled {
+            return Err(Reject::new(ErrorCode::UnsupportedTransportProtocol, Why::Unsupported));
+        }
+        let excluded = [AttributeType::EVEN_PORT, AttributeType::DONT_FRAGMENT, AttributeType::RESERVATION_TOKEN];
+        if request.from.stream.is_none() || excluded.into_iter().any(|kind| request.find(kind).is_some()) {
+            return Err(Reject::malformed());
+        }
+        Ok(Transport::Tcp)
+    }
+
+    /// Connect (RFC 6062 §5.2).
+    pub(super) fn connect(
+        &mut self,
+        now: Now,
+        request: &Request<'_>,
+        auth: Authenticated,
+        out: &mut Vec<u8>,
+    ) -> Action {
+        let reject = match self.check_connect(request, &auth) {
+            Ok((slot, peer, wire, id)) => {
+                let until = now.mono.after(PATIENCE);
+                let stage = Stage::Connecting { answer: request.answer(), auth: Box::new(auth), until };
+                self.table.connect(id, DataConnection { allocation: slot, peer, wire, is_asked_for: true, stage });
+                return match self.table.get(slot).map(|allocation| allocation.relayed) {
+                    Some(relayed) => {
+                        Action::Connect { connection: id, relay: relayed.id, from: relayed.local, peer: wire }
+                    }
+                    None => Action::Discard(Discard::NoAllocation),
+                };
+            }
+            Err(reject) => reject,
+        };
+        let details = Details::of(request, reject.why);
+        self.refuse(now, request.answer().signed(&auth), &reject, details, out)
+    }
+
+    fn check_connect(
+        &mut self,
+        request: &Request<'_>,
+        auth: &Authenticated,
+    ) -> Result<(Slot, PeerAddr, PeerAddr, ConnectionId), Reject> {
+        request.check()?;
+        let first = self.own_allocation(request, auth)?;
+        let peer = request.find(AttributeType::XOR_PEER_ADDRESS).ok_or(Reject::malformed())?;
+        let peer = PeerAddr(peer.xor_address(request.message.transaction_id())?);
+        let slot = self.allocation_for(request.from, AddressFamily::of(peer.0.ip())).unwrap_or(first);
+        let allocation = self.table.get(slot).ok_or(Reject::malformed())?;
+        if allocation.transport != Transport::Tcp {
+            return Err(Reject::new(ErrorCode::AllocationMismatch, Why::NoAllocation));
+        }
+        if AddressFamily::of(peer.0.ip()) != allocation.family() {
+            return Err(Reject::new(ErrorCode::PeerAddressFamilyMismatch, Why::Unsupported));
+        }
+        // One connection with a peer's address at a time, whoever began it: it has only one pair of ends.
+        let wire = PeerAddr(self.own.on_the_wire(peer.0));
+        if allocation.connections.iter().any(|id| self.table.connection(*id).is_some_and(|other| other.wire == wire)) {
+            return Err(Reject::new(ErrorCode::ConnectionAlreadyExists, Why::Connected));
+        }
+        if !self.may_connect(peer) {
+            return Err(Reject::new(ErrorCode::Forbidden, Why::ForbiddenPeer));
+        }
+        let full = Reject::new(ErrorCode::InsufficientCapacity, Why::Capacity);
+        if self.is_full(allocation) {
+            return Err(full);
+        }
+        let id = self.draw_connection().ok_or(full)?;
+        Ok((slot, peer, wire, id))
+    }
+
+    /// Whether a client may connect to this peer: the addresses of every transport, and the ports for TCP.
+    fn may_connect(&self, peer: PeerAddr) -> bool {
+        let is_open = self.own.is_relayed(peer.0) || self.live.tcp.allows(peer.0.port());
+        is_open && self.own.may_reach(&self.live.peers, peer.0)
+    }
+
+    fn is_full(&self, allocation: &Allocation) -> bool {
+        allocation.connections.len() >= self.live.limits.connections
+    }
+
+    /// The host has connected to the peer: the client learns the connection's number.
+    pub fn connected(&mut self, now: Now, id: ConnectionId) {
+        if self.table.connection(id).is_some_and(|connection| !self.is_allowed(connection)) {
+            return self.connection_late(now, id);
+        }
+        let pending = Stage::Pending { until: now.mono.after(PATIENCE) };
+        match self.table.advance(id, pending) {
+            Some(Stage::Connecting { answer, auth, .. }) => {
+                self.tally.connections_asked_for += 1;
+                let mut out = Vec::new();
+                let success = Success { connection: Some(id), ..Success::default() };
+                let _ = self.accept(answer.signed(&auth), success, &mut out);
+                self.tell(id, out);
+            }
+            // The host says it twice; nothing has changed.
+            Some(stage) => drop(self.table.advance(id, stage)),
+            None => {}
+        }
+    }
+
+    /// A connection is over, or could not be made. The host has closed what it had of it.
+    pub fn connection_lost(&mut self, now: Now, id: ConnectionId) {
+        if let Some(connection) = self.table.connection(id)
+            && let Some(client) = self.table.get(connection.allocation).map(|allocation| allocation.five_tuple)
+        {
+            self.give_up_connection(now, id, client);
+        }
+    }
+
+    /// A connection's patience is over.
+    pub(super) fn connection_late(&mut self, now: Now, id: ConnectionId) {
+        self.connection_lost(now, id);
+        self.table.events.push_back(Event::Disconnect(id));
+    }
+
+    /// Forgets a connection; who still waits for it is told (RFC 6062 §5.2: 447).
+    fn give_up_connection(&mut self, now: Now, id: ConnectionId, client: FiveTuple) {
+        if let Some(DataConnection { stage: Stage::Connecting { answer, auth, .. }, .. }) = self.table.disconnect(id) {
+            let reject = Reject::new(ErrorCode::ConnectionTimeoutOrFailure, Why::NotConnected);
+            let mut out = Vec::new();
+            let _ = self.refuse(now, answer.signed(&auth), &reject, Details::default(), &mut out);
+            self.table.events.push_back(Event::Control(client, out.into()));
+        }
+    }
+
+    /// A peer has connected to a relayed address (RFC 6062 §5.3). `None`: the connection is to be closed at once.
+    pub fn accepted(&mut self, now: Now, relay: RelayId, source: PeerAddr) -> Option<ConnectionId> {
+        match self.check_accepted(now.mono, relay, source) {
+            Ok((slot, peer, id)) => {
+                let stage = Stage::Pending { until: now.mono.after(PATIENCE) };
+                let connection = DataConnection { allocation: slot, peer, wire: source, is_asked_for: false, stage };
+                self.table.connect(id, connection);
+                self.tally.connections_accepted += 1;
+                let mut out = Vec::new();
+                Writer::new(&mut out, Class::Indication, Method::CONNECTION_ATTEMPT, self.indication_id())
+                    .xor_address(AttributeType::XOR_PEER_ADDRESS, peer.0)
+                    .u32(AttributeType::CONNECTION_ID, id.0)
+                    .finish();
+                self.tell(id, out);
+                Some(id)
+            }
+            Err(reason) => {
+                self.tally.discard(reason);
+                None
+            }
+        }
+    }
+
+    fn check_accepted(
+        &mut self,
+        now: Mono,
+        relay: RelayId,
+        source: PeerAddr,
+    ) -> Result<(Slot, PeerAddr, ConnectionId), Discard> {
+        let slot = self.table.of_relay(relay).filter(|slot| self.table.has_time(now, *slot));
+        let slot = slot.ok_or(Discard::UnknownRelay)?;
+        let peer = PeerAddr(self.own.known_to_clients(source.0));
+        self.permitted(now, slot, peer.0)?;
+        let allocation = self.table.get(slot).ok_or(Discard::UnknownRelay)?;
+        if self.is_full(allocation) {
+            return Err(Discard::ConnectionLimit);
+        }
+        let id = self.draw_connection().ok_or(Discard::ConnectionLimit)?;
+        Ok((slot, peer, id))
+    }
+
+    /// ConnectionBind (RFC 6062 §5.4).
+    pub(super) fn connection_bind(
+        &mut self,
+        now: Now,
+        request: &Request<'_>,
+        auth: &Authenticated,
+        out: &mut Vec<u8>,
+    ) -> Action {
+        match self.check_bind(request, auth) {
+            Ok(Bind::Here(id)) => {
+                self.table.advance(id, Stage::Bound);
+                match self.accept(request.answer().signed(auth), Success::default(), out) {
+                    Action::Reply { out } => Action::Bind { out, connection: id },
+                    other => other,
+                }
+            }
+            Ok(Bind::Elsewhere(engine)) => Action::HandOver { engine },
+            Err(reject) => {
+                let details = Details::of(request, reject.why);
+                self.refuse(now, request.answer().signed(auth), &reject, details, out)
+            }
+        }
+    }
+
+    fn check_bind(&self, request: &Request<'_>, auth: &Authenticated) -> Result<Bind, Reject> {
+        request.check()?;
+        if request.from.stream.is_none() {
+            return Err(Reject::malformed());
+        }
+        // A control connection stays one.
+        if self.table.of_client(request.from).is_some() {
+            return Err(Reject::new(ErrorCode::AllocationMismatch, Why::AlreadyAllocated));
+        }
+        let id = request.find(AttributeType::CONNECTION_ID).ok_or(Reject::malformed())?;
+        let id = ConnectionId(id.u32()?);
+        let share = self.ports.share();
+        let owner = id.owner(share.of);
+        if owner != share.index {
+            return Ok(Bind::Elsewhere(owner));
+        }
+        let found = self.table.connection(id).filter(|found| matches!(found.stage, Stage::Pending { .. }));
+        let allocation = found.and_then(|found| self.table.get(found.allocation)).ok_or(Reject::malformed())?;
+        if allocation.username != auth.username {
+            return Err(Reject::new(ErrorCode::WrongCredentials, Why::WrongUser));
+        }
+        Ok(Bind::Here(id))
+    }
+
+    /// Bytes went over a connection, to the peer and to the client; each number that is not zero counts as a packet.
+    pub fn copied(&mut self, id: ConnectionId, to_peer: u64, to_client: u64) {
+        let packets = [to_peer, to_client].map(|bytes| u64::from(bytes > 0));
+        self.tally.sent_packets += packets[0];
+        self.tally.sent_bytes += to_peer;
+        self.tally.received_packets += packets[1];
+        self.tally.received_bytes += to_client;
+        let slot = self.table.connection(id).map(|connection| connection.allocation);
+        if let Some(allocation) = slot.and_then(|slot| self.table.get_mut(slot)) {
+            allocation.traffic.sent_packets += packets[0];
+            allocation.traffic.sent_bytes += to_peer;
+            allocation.traffic.received_packets += packets[1];
+            allocation.traffic.received_bytes += to_client;
+        }
+    }
+
+    /// Closes what the rules no longer allow: connections with peers, or TCP relaying as a whole.
+    pub(super) fn judge_connections(&mut self) {
+        if !self.live.tcp.enabled {
+            for slot in self.table.slots() {
+                if self.table.get(slot).is_some_and(|allocation| allocation.transport == Transport::Tcp) {
+                    self.end(slot, EndReason::Closed);
+                }
+            }
+        }
+        for id in self.table.connection_ids() {
+            // What is not established yet is judged when it is.
+            let found = self.table.connection(id);
+            let found = found.filter(|connection| !matches!(connection.stage, Stage::Connecting { .. }));
+            if found.is_some_and(|connection| !self.is_allowed(connection)) {
+                self.table.disconnect(id);
+                self.table.events.push_back(Event::Disconnect(id));
+            }
+        }
+    }
+
+    /// Whether the rules of now allow a connection.
+    fn is_allowed(&self, connection: &DataConnection) -> bool {
+        match connection.is_asked_for {
+            true => self.may_connect(connection.peer),
+            false => self.own.may_reach(&self.live.peers, connection.peer.0),
+        }
+    }
+
+    /// Unpredictable, and of this engine.
+    fn draw_connection(&mut self) -> Option<ConnectionId> {
+        let share = self.ports.share();
+        let (of, index) = (share.of, share.index);
+        for _ in 0..DRAWS {
+            let id = ConnectionId::of_engine(self.random.next_u32(), index, of);
+            if let Some(id) = id.filter(|id| self.table.connection(*id).is_none()) {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// Sends the client of a connection something on its control connection.
+    fn tell(&mut self, id: ConnectionId, out: Vec<u8>) {
+        let slot = self.table.connection(id).map(|connection| connection.allocation);
+        if let Some(client) = slot.and_then(|slot| self.table.get(slot)).map(|allocation| allocation.five_tuple) {
+            self.table.events.push_back(Event::Control(client, out.into()));
+        }
+    }
+}
