@@ -398,12 +398,7 @@ fn a_number_tells_whose_connection_it_is() {
 
 #[test]
 fn everything_ends_with_the_allocation() {
-    let ends: [(fn(&mut World, &mut Client), EndReason); 3] = [
-        (|world, client| assert_eq!(world.refresh(client, Some(0)).code(), 200), EndReason::Deleted),
-        (|world, client| world.close(client), EndReason::Closed),
-        (|world, _| world.advance(seconds(600)), EndReason::Expired),
-    ];
-    for (end, why) in ends {
+    for why in [EndReason::Deleted, EndReason::Closed, EndReason::Expired] {
         let mut world = world();
         let (mut client, relay) = allocated(&mut world, 1);
         world.advance(seconds(580));
@@ -415,7 +410,11 @@ fn everything_ends_with_the_allocation() {
         let begun = connecting(&mut world, &mut client, "9.9.9.9:5002");
         let came = accepted(&mut world, relay, OTHER_PEER).expect("accepted");
         world.events();
-        end(&mut world, &mut client);
+        match why {
+            EndReason::Deleted => assert_eq!(world.refresh(&mut client, Some(0)).code(), 200),
+            EndReason::Expired => world.advance(seconds(600)),
+            _ => world.close(&client),
+        }
         let events = world.events();
         let mut gone = disconnected(&events);
         gone.sort_unstable();

@@ -1,6 +1,7 @@
-"""coturn's own clients against Turnwell over UDP, TCP and TLS: everything comes back, and abuse is refused.
+"""coturn's own clients against Turnwell over UDP, TCP and TLS, relaying datagrams and connections: everything comes
+back, and abuse is refused.
 
-The rows are those of coturn's test scripts that need no other transport. Each runs on one worker and on two.
+The rows are those of coturn's test scripts that need no other transport. Each runs on one worker, on two and on four.
 """
 
 import re
@@ -71,7 +72,20 @@ RELAYS = [
         )
     ),
     Relay("TCP padded channels", "-c -X -D -t", clients=1, size=171, transport="tcp"),
+    # -T: TCP relaying (RFC 6062) between the relayed addresses of its own clients.
+    *(
+        Relay(f"{transport.upper()} {name}", f"{flags} {options}", transport=transport, peer=None, **how)
+        for transport, options in (("tcp", ""), ("tls", "-S -z 40"))
+        for name, flags, how in (
+            ("connections", "-T", {"clients": 2}),
+            ("connections, odd sizes", "-T", {"clients": 2, "size": 171}),
+            ("connections, ten clients", "-T -m 10", {"clients": 10, "messages": 50}),
+            ("IPv6 connections", "-T -x", {"clients": 2, "family": socket.AF_INET6}),
+            ("IPv4 client, IPv6 connections", "-T -x", {"clients": 2}),
+        )
+    ),
 ]
+# Not among them: -Z, both families at once, which uclient before coturn 4.7 asks for by a number that is not the RFC's.
 
 
 class Uclient:
@@ -106,6 +120,15 @@ class Uclient:
         if not self.ipv6:
             self.skipTest("no IPv6 on this machine: its rows did not run")
 
+    def test_peers_connect_to_relayed_addresses(self):
+        """-P: its peers begin the connections, and send back half of what they get, by design."""
+        verdict = uclient(
+            self.server.address(socket.AF_INET, "tcp"), "-P", "-L", "127.0.0.1", "-u", "interop", "-W", SECRET
+        )
+        self.assertEqual(verdict.code, 0, verdict.output)
+        self.assertGreaterEqual(2 * verdict.received, verdict.sent, verdict.output)
+        self.assertEqual(verdict.sent, 2 * MESSAGES * MESSAGE_BYTES)
+
     def test_wrong_secret_is_refused(self):
         verdict = self.refused("-c", "-X", "-W", "not-the-secret")
         self.assertIn("Cannot complete Allocation", verdict.output)
@@ -122,14 +145,16 @@ class Uclient:
     def test_clients_that_vanish_do_no_harm(self):
         runs = ["-O -G -X -g -m 12", "-O -c -X -m 12"] * 12
         side_by_side(lambda flags: self.against_peer(*flags.split(), "-W", SECRET, within=MAY_NOT_END), runs)
-        for transport, flags in (("tcp", "-O -c -X -t -m 12"), ("tls", "-O -c -X -t -S -m 12")):
+        for transport, flags in (
+            ("tcp", "-O -c -X -t -m 12"), ("tls", "-O -c -X -t -S -m 12"), ("tcp", "-O -T -m 12"), ("tls", "-O -T -S -m 12"),
+        ):
             def vanish(flags, transport=transport):
                 return self.against_peer(*flags.split(), "-W", SECRET, within=MAY_NOT_END, transport=transport)
             side_by_side(vanish, [flags] * 6)
         self.server.assert_answers()
 
     def possible(self, relay):
-        return self.ipv6 or not (relay.family == socket.AF_INET6 or relay.peer == "::1")
+        return self.ipv6 or not (relay.family == socket.AF_INET6 or relay.peer == "::1" or "-x" in relay.flags.split())
 
     def relay(self, relay):
         towards = ["-e", relay.peer, "-r", str(self.peers[relay.peer].port)] if relay.peer else []
