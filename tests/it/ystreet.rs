@@ -258,7 +258,8 @@ impl Oracle {
                 TurnPollRet::TcpClose { local_addr, .. } => drop(self.streams.remove(&local_addr)),
                 TurnPollRet::Closed => {
                     self.over = true;
-                    return;
+                    wait = Duration::ZERO;
+                    break;
                 }
             }
         }
