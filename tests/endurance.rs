@@ -99,7 +99,7 @@ impl World {
 
     fn open(&mut self, want: Want) -> Opened {
         let address = match want {
-            Want::Bind(address) => address,
+            Want::Bind(address) | Want::Listen(address) => address,
             Want::Reserve(address, token) => {
                 self.reserved.insert(token, address);
                 return Opened::Reserved;
