@@ -13,8 +13,9 @@ use super::table::Slot;
 use crate::credentials::{AuthFailure, Claim, Credentials, Identity, userhash};
 use crate::wire::{Algorithm, Attribute, AttributeType, ErrorCode, IntegrityKey, Method, PasswordAlgorithm};
 
-/// USERNAME has fewer than 509 bytes (RFC 8489 §14.3); a longer one would only be hashed and logged.
-const LONGEST_USERNAME: usize = 508;
+/// What USERNAME may have at most when it is read; one is made with fewer than 509 bytes (RFC 8489 §14.3). A longer one
+/// would only be hashed and logged.
+const LONGEST_USERNAME: usize = 763;
 
 impl From<&Credentials> for Offer {
     fn from(credentials: &Credentials) -> Offer {

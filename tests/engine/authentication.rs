@@ -214,15 +214,15 @@ fn a_username_that_is_no_text_gets_401() {
 }
 
 #[test]
-fn a_username_of_509_bytes_gets_400_and_stands_in_no_log() {
+fn a_username_over_763_bytes_gets_400_and_stands_in_no_log() {
     let mut world = World::new();
     let client = world.client(1000);
-    for (length, code) in [(508, 401), (509, 400), (60_000, 400)] {
+    for (length, code) in [(508, 401), (763, 401), (764, 400), (60_000, 400)] {
         let mut long = client.as_user(&"x".repeat(length), "pw");
         let bytes = long.sign(Method::ALLOCATE, udp);
         assert_eq!(world.packet(&long.at, &bytes).reply().code(), code, "{length}");
         let logged = world.last_refused().unwrap().username.as_ref().map(|name| name.len());
-        assert_eq!(logged, Some(length).filter(|length| *length < 509));
+        assert_eq!(logged, Some(length).filter(|length| *length < 764));
     }
 }
 

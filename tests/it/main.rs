@@ -7,6 +7,7 @@ mod caller;
 mod cli;
 #[path = "../common/mod.rs"]
 mod common;
+mod diagnosis;
 mod drain;
 mod features;
 mod http;
