@@ -135,15 +135,6 @@ impl Oracle {
         })
     }
 
-    /// Waits until the allocation was refused.
-    #[track_caller]
-    pub(crate) fn refused(&mut self) {
-        self.until("a refusal", |oracle| {
-            let failed = |event: &TurnEvent| matches!(event, TurnEvent::AllocationCreateFailed(_));
-            oracle.events.iter().any(failed).then_some(())
-        });
-    }
-
     #[track_caller]
     pub(crate) fn permit(&mut self, transport: TransportType, peer: SocketAddr) {
         let now = self.now();
