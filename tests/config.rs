@@ -119,6 +119,27 @@ fn every_shipped_file_is_valid() {
 }
 
 #[test]
+fn what_is_deployed_elsewhere_is_valid() {
+    let deployed = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name);
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    };
+    let manifest = deployed("kubernetes/turnwell.yaml");
+    let (_, after) = manifest.split_once("turnwell.toml: |\n").expect("a configuration in the manifest");
+    let inside = after.lines().take_while(|line| line.is_empty() || line.starts_with("    "));
+    let of_manifest: String = inside.map(|line| format!("{}\n", line.trim_start())).collect();
+    assert!(of_manifest.contains("drain-timeout = \"1h\""), "{of_manifest}");
+    for (name, text) in [("container", deployed("container/turnwell.toml")), ("kubernetes", of_manifest)] {
+        let folder = Folder::with("");
+        folder.write("secret", "0123456789abcdef\n", 0o640);
+        folder.write("turnwell.toml", &text.replace("/run/secrets/turnwell/api-key", "secret").replace("/run/secrets/turnwell/secret", "secret"), 0o600);
+        if let Err(error) = folder.load() {
+            panic!("{name}: {error}");
+        }
+    }
+}
+
+#[test]
 fn behind_nat_maps_both_families() {
     let folder = Folder::with(&fs::read_to_string(shipped("behind-nat.toml")).expect("a text"));
     folder.write("secret", "s", 0o640);

@@ -32,6 +32,14 @@ class Api(unittest.TestCase):
         checked = subprocess.run([promtool, "check", "metrics"], input=metrics, capture_output=True, timeout=30)
         self.assertEqual((checked.returncode, checked.stdout + checked.stderr), (0, b""))
 
+    def test_promtool_accepts_the_alerts(self):
+        promtool = shutil.which("promtool")
+        if promtool is None:
+            self.skipTest("promtool (Debian: prometheus) is not installed")
+        rules = Path(__file__).parents[2] / "deploy/prometheus/alerts.yml"
+        checked = subprocess.run([promtool, "check", "rules", rules], capture_output=True, text=True, timeout=30)
+        self.assertEqual(checked.returncode, 0, checked.stdout + checked.stderr)
+
     def test_schemathesis_finds_nothing(self):
         schemathesis = Path(sys.executable).with_name("schemathesis")
         if not schemathesis.exists():

@@ -12,6 +12,7 @@ mod drain;
 mod features;
 mod http;
 mod logs;
+mod monitoring;
 mod oracle;
 mod products;
 mod reload;
