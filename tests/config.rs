@@ -132,7 +132,11 @@ fn what_is_deployed_elsewhere_is_valid() {
     for (name, text) in [("container", deployed("container/turnwell.toml")), ("kubernetes", of_manifest)] {
         let folder = Folder::with("");
         folder.write("secret", "0123456789abcdef\n", 0o640);
-        folder.write("turnwell.toml", &text.replace("/run/secrets/turnwell/api-key", "secret").replace("/run/secrets/turnwell/secret", "secret"), 0o600);
+        folder.write(
+            "turnwell.toml",
+            &text.replace("/run/secrets/turnwell/api-key", "secret").replace("/run/secrets/turnwell/secret", "secret"),
+            0o600,
+        );
         if let Err(error) = folder.load() {
             panic!("{name}: {error}");
         }

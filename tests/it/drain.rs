@@ -50,6 +50,19 @@ fn calls_run_to_their_end_and_new_ones_are_refused() {
 }
 
 #[test]
+fn new_calls_are_sent_to_the_alternate_while_the_server_drains() {
+    let served = Served::start(&format!("{}alternate = [\"192.0.2.1:3478\"]\n", with_timeout("10m")));
+    run(async {
+        let call = served.call("alice").await.expect("a call, as nothing drains");
+        let bob = served.server.mint("bob");
+        served.serve.process.signal("TERM");
+        served.draining();
+        assert!(served.call_with(&bob).await.is_err_and(|error| error.contains("300")));
+        call.echo(3, 20).await;
+    });
+}
+
+#[test]
 fn what_is_left_at_the_deadline_is_cut_off() {
     let mut served = Served::start(&with_timeout("2s"));
     run(async {

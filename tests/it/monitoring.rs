@@ -23,7 +23,8 @@ fn names(text: &str) -> BTreeSet<String> {
 fn matchers(query: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for (name, rest) in query.split('{').zip(query.split('{').skip(1)) {
-        let name = name.rsplit(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_').next().unwrap_or_default();
+        let name =
+            name.rsplit(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_').next().unwrap_or_default();
         let inside = rest.split('}').next().unwrap_or_default();
         let wanted = inside.split(',').filter(|matcher| matcher.contains("=\"") && !matcher.contains("!="));
         found.extend(wanted.map(|matcher| (name.to_owned(), matcher.to_owned())));
@@ -36,8 +37,7 @@ fn queries() -> Vec<String> {
     let dashboard: Value = serde_json::from_str(&deployed("grafana/turnwell.json")).expect("JSON");
     let panels = dashboard["panels"].as_array().expect("panels");
     let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
-    let mut queries: Vec<String> =
-        targets.map(|target| target["expr"].as_str().expect("a query").to_owned()).collect();
+    let mut queries: Vec<String> = targets.map(|target| target["expr"].as_str().expect("a query").to_owned()).collect();
     assert!(queries.len() > 20, "{queries:?}");
     let variables = dashboard["templating"]["list"].as_array().expect("variables");
     queries.extend(variables.iter().filter_map(|variable| variable["query"]["query"].as_str()).map(str::to_owned));
