@@ -183,7 +183,11 @@ fn limits_and_levels_change_while_calls_run() {
         served.rewrite(&format!("{LOCAL}[limits]\nallocations-per-user = 1\n[log]\nlevel = \"debug\"\n"));
         assert_eq!(served.reload().0, 200);
         assert!(served.call("alice").await.is_err_and(|error| error.contains("486")));
-        assert!(served.serve.process.log().contains("UserQuota"), "refusals are logged at debug");
+        // refusals are logged at debug, after they are sent
+        let start = Instant::now();
+        while !served.serve.process.log().contains("UserQuota") {
+            assert!(start.elapsed() < PATIENCE, "{}", served.serve.process.log());
+        }
         call.echo(3, 20).await;
         served.rewrite(&format!("{LOCAL}[limits]\nallocations-per-user = 2\n"));
         assert_eq!(served.reload().0, 200);
