@@ -39,6 +39,9 @@ class Api(unittest.TestCase):
         rules = Path(__file__).parents[2] / "deploy/prometheus/alerts.yml"
         checked = subprocess.run([promtool, "check", "rules", rules], capture_output=True, text=True, timeout=30)
         self.assertEqual(checked.returncode, 0, checked.stdout + checked.stderr)
+        tests = rules.with_name("alerts_test.yml")
+        fired = subprocess.run([promtool, "test", "rules", tests], capture_output=True, text=True, timeout=30)
+        self.assertEqual(fired.returncode, 0, fired.stdout + fired.stderr)
 
     def test_schemathesis_finds_nothing(self):
         schemathesis = Path(sys.executable).with_name("schemathesis")
