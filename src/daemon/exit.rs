@@ -80,7 +80,7 @@ impl Failure {
                 NO_PERMISSION,
                 format!(
                     "choose a port above 1023 in {key} ({flag} of `turnwell dev`), \
-                    or grant the capability CAP_NET_BIND_SERVICE"
+                    or grant the capability CAP_NET_BIND_SERVICE (systemd/drop-ins/privileged-ports.conf)"
                 ),
             ),
             _ => (OS_ERROR, format!("change {key} ({flag} of `turnwell dev`), or look at the limits of the process")),
