@@ -99,16 +99,22 @@ impl Meter {
         if limits.of_allocation.is_some() && !rate::has(gauge.full_at, now, rate::DEPTH) {
             return Err(Discard::AllocationBandwidth);
         }
+        if limits.of_user.is_some() && gauge.drawn <= 0 {
+            return Err(Discard::UserBandwidth);
+        }
+        self.charge(limits, now, direction, bytes as u64);
+        Ok(())
+    }
+
+    /// Counts what passes.
+    pub(super) fn charge(&mut self, limits: &Bandwidth, now: Mono, direction: Direction, bytes: u64) {
+        let gauge = self.gauge(direction);
         if limits.of_user.is_some() {
-            if gauge.drawn <= 0 {
-                return Err(Discard::UserBandwidth);
-            }
-            gauge.drawn = gauge.drawn.saturating_sub_unsigned(bytes as u64);
+            gauge.drawn = gauge.drawn.saturating_sub_unsigned(bytes);
         }
         if let Some(price) = limits.of_allocation {
-            rate::take(&mut gauge.full_at, now, price.of(bytes as u64));
+            rate::take(&mut gauge.full_at, now, price.of(bytes));
         }
-        Ok(())
     }
 
     /// What to ask the host for, when the user's share is running out here. Seldom says anything.

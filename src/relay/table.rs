@@ -257,6 +257,30 @@ impl Table {
         Ok(())
     }
 
+    /// Whether an allocation may relay more over its connections now.
+    pub(super) fn may_relay(&mut self, now: Mono, slot: Slot, direction: Direction, limits: &Bandwidth) -> bool {
+        if !limits.is_limited() {
+            return true;
+        }
+        let Some(allocation) = self.allocations.get_mut(slot.index()) else { return false };
+        admit(allocation, &mut self.events, now, limits, (direction, 0)).is_ok()
+    }
+
+    /// Counts what went over a connection; what was read at once is a packet.
+    pub(super) fn relayed(&mut self, now: Mono, slot: Slot, direction: Direction, bytes: u64, limits: &Bandwidth) {
+        let Some(allocation) = self.allocations.get_mut(slot.index()).filter(|_| bytes > 0) else { return };
+        if limits.is_limited() {
+            allocation.meter.charge(limits, now, direction, bytes);
+        }
+        let traffic = &mut allocation.traffic;
+        let (packets, sum) = match direction {
+            Direction::ToPeer => (&mut traffic.sent_packets, &mut traffic.sent_bytes),
+            Direction::ToClient => (&mut traffic.received_packets, &mut traffic.received_bytes),
+        };
+        *packets += 1;
+        *sum += bytes;
+    }
+
     /// Asks for an allocation's first slices of what its user may relay, so that they are there before its packets.
     pub(super) fn ask_for_share(&mut self, slot: Slot, limits: &Bandwidth) {
         let Some(allocation) = self.allocations.get_mut(slot.index()) else { return };

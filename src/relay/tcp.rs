@@ -10,6 +10,7 @@ use rand_core::Rng;
 use super::Relay;
 use super::action::{Action, ConnectionId, Discard, EndReason, Event, FiveTuple, PeerAddr, RelayId, Transport, Why};
 use super::allocation::Allocation;
+use super::bandwidth::Direction;
 use super::clock::{Mono, Now};
 use super::connection::{DataConnection, Stage};
 use super::request::{Authenticated, Details, Reject, Request, Success};
@@ -245,19 +246,22 @@ impl Relay {
         Ok(Bind::Here(id))
     }
 
+    /// Whether more may go over a connection now, to the peer and to the client. Where not, ask again in a moment:
+    /// what is above a limit waits, it is not lost.
+    pub fn may_copy(&mut self, now: Now, id: ConnectionId) -> [bool; 2] {
+        let Some(slot) = self.table.connection(id).map(|connection| connection.allocation) else { return [false; 2] };
+        Direction::ALL.map(|direction| self.table.may_relay(now.mono, slot, direction, &self.bandwidth))
+    }
+
     /// Bytes went over a connection, to the peer and to the client; each number that is not zero counts as a packet.
-    pub fn copied(&mut self, id: ConnectionId, to_peer: u64, to_client: u64) {
-        let packets = [to_peer, to_client].map(|bytes| u64::from(bytes > 0));
-        self.tally.sent_packets += packets[0];
+    pub fn copied(&mut self, now: Now, id: ConnectionId, to_peer: u64, to_client: u64) {
+        self.tally.sent_packets += u64::from(to_peer > 0);
         self.tally.sent_bytes += to_peer;
-        self.tally.received_packets += packets[1];
+        self.tally.received_packets += u64::from(to_client > 0);
         self.tally.received_bytes += to_client;
-        let slot = self.table.connection(id).map(|connection| connection.allocation);
-        if let Some(allocation) = slot.and_then(|slot| self.table.get_mut(slot)) {
-            allocation.traffic.sent_packets += packets[0];
-            allocation.traffic.sent_bytes += to_peer;
-            allocation.traffic.received_packets += packets[1];
-            allocation.traffic.received_bytes += to_client;
+        if let Some(slot) = self.table.connection(id).map(|connection| connection.allocation) {
+            self.table.relayed(now.mono, slot, Direction::ToPeer, to_peer, &self.bandwidth);
+            self.table.relayed(now.mono, slot, Direction::ToClient, to_client, &self.bandwidth);
         }
     }
 

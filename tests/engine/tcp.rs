@@ -186,8 +186,8 @@ fn a_bound_connection_counts_its_bytes_and_ends() {
     let Outcome::Bind { reply, connection: bound } = outcome else { panic!("{outcome:?}") };
     assert_eq!((reply.code(), bound), (200, connection));
     assert_eq!(reply.signature(&data.key), Some(data.algorithm));
-    world.relay.copied(connection, 100, 0);
-    world.relay.copied(connection, 20, 3);
+    world.relay.copied(world.now, connection, 100, 0);
+    world.relay.copied(world.now, connection, 20, 3);
     let traffic = world.relay.traffic(&client.at).unwrap();
     assert_eq!((traffic.sent_packets, traffic.sent_bytes), (2, 120));
     assert_eq!((traffic.received_packets, traffic.received_bytes), (1, 3));
@@ -197,8 +197,22 @@ fn a_bound_connection_counts_its_bytes_and_ends() {
     assert_eq!(disconnected(&world.events()), [], "what is bound waits for nobody");
     lost(&mut world, connection);
     assert_eq!((told(&mut world), world.relay.usage().connections), (vec![], 0));
-    world.relay.copied(connection, 1, 1);
+    world.relay.copied(world.now, connection, 1, 1);
     assert_eq!(world.relay.traffic(&client.at).unwrap().sent_bytes, 120);
+}
+
+#[test]
+fn what_is_above_a_limit_waits() {
+    let limits = Limits { allocation_bandwidth: 8_000_000, ..Limits::default() };
+    let mut world = World::with(config(), Live { limits, ..on() });
+    let (mut client, _) = allocated(&mut world, 1);
+    let connection = pending(&mut world, &mut client, PEER);
+    assert_eq!(world.relay.may_copy(world.now, connection), [true, true]);
+    world.relay.copied(world.now, connection, 3_000_000, 0);
+    assert_eq!(world.relay.may_copy(world.now, connection), [false, true], "each way has its own");
+    world.advance(seconds(3));
+    assert_eq!(world.relay.may_copy(world.now, connection), [true, true]);
+    assert_eq!(world.relay.may_copy(world.now, ConnectionId(connection.0 ^ 1)), [false, false]);
 }
 
 #[test]

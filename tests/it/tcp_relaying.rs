@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use turnwell::wire::{Frame, frame};
@@ -168,6 +168,29 @@ fn who_does_not_read_stops_who_writes_and_loses_nothing() {
         let received = rest(&mut reader);
         let expected: Vec<u8> = piece.iter().copied().cycle().take(written).collect();
         assert!(received == expected, "{} of {written} bytes", received.len());
+    }
+}
+
+#[test]
+fn a_connection_above_its_limit_is_slower_and_whole() {
+    let limits = format!("{USERS}[limits]\nbandwidth-per-allocation = \"4Mbit\"\nbandwidth-per-user = \"3Mbit\"\n");
+    let folder = Folder::with(&limits);
+    let path = folder.config();
+    let dev = Dev::start(&["--config", path.to_str().expect("a path")]);
+    let mut control = Control::new(&dev);
+    let (mut client, mut peer) = control.connected(&dev);
+    let data = pattern(1_500_000);
+    for _ in 0..2 {
+        let (bytes, started) = (data.clone(), Instant::now());
+        let mut writer = client.try_clone().expect("the connection again");
+        let writing = std::thread::spawn(move || writer.write_all(&bytes).expect("bytes written"));
+        let mut received = vec![0; data.len()];
+        peer.read_exact(&mut received).expect("bytes relayed");
+        writing.join().expect("the writer");
+        assert!(received == data);
+        // Twelve megabits, of which a burst may pass at once: the limit was at work, if not for how long exactly.
+        assert!(started.elapsed() > Duration::from_secs(1), "{:?}", started.elapsed());
+        (client, peer) = (peer, client);
     }
 }
 

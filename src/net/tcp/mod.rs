@@ -6,7 +6,7 @@
 
 mod pipe;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -26,6 +26,8 @@ const PEERS: u64 = 1 << 36;
 const CLIENTS: u64 = 1 << 37;
 /// Tells the engine's numbers of these relay sockets from those of the sockets for datagrams.
 const LISTENS: u32 = 1 << 31;
+/// For how long a connection is not read when more came over it than may be relayed.
+const HOLD: Duration = Duration::from_millis(10);
 /// For how long a relay socket rests when there is no descriptor for its next connection.
 const REST: Duration = Duration::from_millis(200);
 
@@ -40,13 +42,15 @@ pub(super) struct TcpRelays {
     scratch: Scratch,
     /// Relay sockets that rest, and until when.
     resting: Vec<(Mono, RelayId)>,
+    /// Connections that wait to be allowed more, and when to look.
+    held: VecDeque<(Mono, ConnectionId)>,
 }
 
 #[derive(Debug)]
 struct Listener {
     socket: TcpListener,
     /// The allocation's place in the quotas; comes back when the socket goes.
-    _permit: Permit,
+    permit: Permit,
 }
 
 /// A connection with a peer.
@@ -115,8 +119,13 @@ impl TcpRelays {
         let number = u32::try_from(entry.key()).ok().filter(|number| number & LISTENS == 0);
         let number = number.ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))?;
         epoll.add(&socket, LISTENERS + u64::from(number), Interest::READ)?;
-        entry.insert(Listener { socket, _permit: permit });
+        entry.insert(Listener { socket, permit });
         Ok(RelayId(number | LISTENS))
+    }
+
+    /// The allocation's place in the quotas.
+    pub(super) fn permit(&self, id: RelayId) -> Option<&Permit> {
+        self.listeners.get(slot(id)).map(|listener| &listener.permit)
     }
 
     /// Closes a relay socket; the connections go one by one.
@@ -150,7 +159,8 @@ impl TcpRelays {
 
     /// When `handle_timeout` has something to do.
     pub(super) fn poll_timeout(&self) -> Option<Mono> {
-        self.resting.first().map(|(at, _)| *at)
+        let held = self.held.front().map(|(at, _)| *at);
+        self.resting.first().map(|(at, _)| *at).into_iter().chain(held).min()
     }
 
     /// Looks again at relay sockets that have rested.
@@ -162,6 +172,16 @@ impl TcpRelays {
                 let _ = epoll.add(&listener.socket, LISTENERS + slot(id) as u64, Interest::READ);
             }
         }
+    }
+
+    /// The next connection that has waited to be allowed more.
+    pub(super) fn next_held(&mut self, now: Mono) -> Option<ConnectionId> {
+        self.held.front().filter(|(at, _)| *at <= now)?;
+        let (_, id) = self.held.pop_front()?;
+        if let Some(Connection::Bound(pipe)) = self.connections.get_mut(&id) {
+            pipe.queued = false;
+        }
+        Some(id)
     }
 
     /// Begins to connect to a peer.
@@ -183,36 +203,31 @@ impl TcpRelays {
         self.connections.insert(id, Connection::Pending(socket));
     }
 
-    /// Binds a client's connection to a peer's. `to_client` is written to it first, `to_peer` was read from it already.
-    pub(super) fn bind(
-        &mut self,
-        epoll: &Epoll,
-        id: ConnectionId,
-        client: Raw,
-        to_client: Vec<u8>,
-        to_peer: Vec<u8>,
-    ) -> Progress {
+    /// Binds a client's connection to a peer's, which is to be pumped then. `to_client` is written to it first,
+    /// `to_peer` was read from it already.
+    pub(super) fn bind(&mut self, id: ConnectionId, client: Raw, [to_client, to_peer]: [Vec<u8>; 2]) -> bool {
         match self.connections.remove(&id) {
             Some(Connection::Pending(peer)) => {
                 let pipe = Pipe::new(client, peer, to_client, to_peer);
                 self.connections.insert(id, Connection::Bound(Box::new(pipe)));
                 self.bound += 1;
-                self.pump(epoll, id)
+                true
             }
             // The engine binds only what is pending.
-            Some(Connection::Begun(_) | Connection::Bound(_)) | None => Progress::Lost,
+            Some(Connection::Begun(_) | Connection::Bound(_)) | None => false,
         }
     }
 
-    /// Something happened on a connection.
+    /// Whether a connection of a client is bound to it: then it is pumped when something happens.
+    pub(super) fn is_bound(&self, id: ConnectionId) -> bool {
+        matches!(self.connections.get(&id), Some(Connection::Bound(_)))
+    }
+
+    /// Something happened on a connection that is not bound.
     pub(super) fn event(&mut self, epoll: &Epoll, id: ConnectionId, event: Event) -> Progress {
         match self.connections.remove(&id) {
             Some(Connection::Begun(socket)) => self.begun(epoll, id, socket, event),
-            Some(connection @ Connection::Bound(_)) => {
-                self.connections.insert(id, connection);
-                self.pump(epoll, id)
-            }
-            Some(connection @ Connection::Pending(_)) => {
+            Some(connection @ (Connection::Bound(_) | Connection::Pending(_))) => {
                 self.connections.insert(id, connection);
                 Progress::None
             }
@@ -241,9 +256,14 @@ impl TcpRelays {
         Progress::Connected
     }
 
-    fn pump(&mut self, epoll: &Epoll, id: ConnectionId) -> Progress {
+    /// Moves what can be moved over a bound connection; `allowed` says whether more may be, to the peer and back.
+    pub(super) fn pump(&mut self, now: Mono, epoll: &Epoll, id: ConnectionId, allowed: [bool; 2]) -> Progress {
         let Some(Connection::Bound(pipe)) = self.connections.get_mut(&id) else { return Progress::None };
-        let moved = pipe.pump(&mut self.scratch);
+        let moved = pipe.pump(&mut self.scratch, allowed);
+        if pipe.is_held() && !pipe.queued {
+            pipe.queued = true;
+            self.held.push_back((now.after(HOLD), id));
+        }
         match moved.and_then(|moved| pipe.watch(epoll, client_token(id), peer_token(id)).map(|()| moved)) {
             Ok(moved) if pipe.is_over() => {
                 self.disconnect(id);

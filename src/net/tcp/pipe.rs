@@ -22,6 +22,8 @@ pub(super) struct Pipe {
     down: Way,
     client_watch: Interest,
     peer_watch: Interest,
+    /// It is in the queue of those that wait to be allowed more.
+    pub(super) queued: bool,
 }
 
 /// One direction.
@@ -34,6 +36,8 @@ struct Way {
     ended: bool,
     /// The receiver knows.
     told: bool,
+    /// Nothing is read for now: more than may be relayed came.
+    held: bool,
 }
 
 /// Bytes that were moved.
@@ -68,13 +72,20 @@ impl Pipe {
             down: Way { waiting: to_client, ..Way::default() },
             client_watch: Interest::NONE,
             peer_watch: Interest::NONE,
+            queued: false,
         }
     }
 
-    /// Moves what can be moved now.
-    pub(super) fn pump(&mut self, scratch: &mut Scratch) -> io::Result<Moved> {
+    /// Moves what can be moved now; `allowed` says whether more may be read of the client, and of the peer.
+    pub(super) fn pump(&mut self, scratch: &mut Scratch, allowed: [bool; 2]) -> io::Result<Moved> {
         scratch.ready();
+        [self.up.held, self.down.held] = allowed.map(|allowed| !allowed);
         Ok(Moved { to_peer: self.pump_up(scratch)?, to_client: self.pump_down(scratch)? })
+    }
+
+    /// Whether something is not read because it may not be relayed yet.
+    pub(super) fn is_held(&self) -> bool {
+        (self.up.held && !self.up.ended) || (self.down.held && !self.down.ended)
     }
 
     /// Both halves have ended.
@@ -87,8 +98,8 @@ impl Pipe {
     pub(super) fn watch(&mut self, epoll: &Epoll, client_token: u64, peer_token: u64) -> io::Result<()> {
         let up_free = self.up.is_empty();
         let down_free = self.down.is_empty() && !self.client.wants_write();
-        let client = interest(up_free && !self.up.ended, !down_free);
-        let peer = interest(down_free && !self.down.ended, !up_free);
+        let client = interest(up_free && !self.up.ended && !self.up.held, !down_free);
+        let peer = interest(down_free && !self.down.ended && !self.down.held, !up_free);
         set_watch(epoll, &self.client, client_token, &mut self.client_watch, client)?;
         set_watch(epoll, &self.peer, peer_token, &mut self.peer_watch, peer)
     }
@@ -110,7 +121,7 @@ impl Pipe {
                 }
                 break;
             }
-            if reads == READS {
+            if reads == READS || up.held {
                 break;
             }
             reads += 1;
@@ -130,7 +141,7 @@ impl Pipe {
                 down.told = down.told || client.end()?;
                 break;
             }
-            if reads == READS {
+            if reads == READS || down.held {
                 break;
             }
             reads += 1;

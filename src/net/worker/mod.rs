@@ -197,7 +197,7 @@ impl<'a> Worker<'a> {
             if self.core.relay.poll_timeout().is_some_and(|deadline| deadline <= now.mono) {
                 self.core.relay.handle_timeout(now);
             }
-            self.core.tcp.handle_timeout(now.mono, &self.core.epoll);
+            self.core.settle_tcp(now);
             // Some events write to streams, and connections that end cause others.
             self.core.carry_out_events();
             self.core.settle_streams(now);
@@ -437,8 +437,12 @@ impl Core<'_> {
     /// Gives an allocation a slice of what its user may relay.
     fn draw(&mut self, id: RelayId, direction: Direction, bytes: u64, bits_per_second: u64) {
         let now = self.seat.clock.now().mono;
-        if let Some(relay) = self.relays.get_mut(id) {
-            let drawn = relay.permit.share().draw(now, direction, bytes, bits_per_second);
+        let permit = match listens(id) {
+            true => self.tcp.permit(id),
+            false => self.relays.get_mut(id).map(|relay| &relay.permit),
+        };
+        if let Some(permit) = permit {
+            let drawn = permit.share().draw(now, direction, bytes, bits_per_second);
             self.relay.drawn(id, direction, drawn);
         }
     }

@@ -33,11 +33,26 @@ impl Core<'_> {
     pub(super) fn tcp_event(&mut self, now: Now, event: Event) {
         match Source::of(event.token) {
             Source::Listener(relay) => self.accept_peers(now, relay),
+            Source::Connection(id) if self.tcp.is_bound(id) => self.pump(now, id),
             Source::Connection(id) => {
                 let progress = self.tcp.event(&self.epoll, id, event);
                 self.progressed(now, id, progress);
             }
         }
+    }
+
+    /// Looks again at what has waited: relay sockets without a descriptor, connections above their limit.
+    pub(super) fn settle_tcp(&mut self, now: Now) {
+        self.tcp.handle_timeout(now.mono, &self.epoll);
+        while let Some(id) = self.tcp.next_held(now.mono) {
+            self.pump(now, id);
+        }
+    }
+
+    fn pump(&mut self, now: Now, id: ConnectionId) {
+        let allowed = self.relay.may_copy(now, id);
+        let progress = self.tcp.pump(now.mono, &self.epoll, id, allowed);
+        self.progressed(now, id, progress);
     }
 
     /// Begins to connect to a peer for a client that waits.
@@ -58,8 +73,10 @@ impl Core<'_> {
             return self.relay.connection_lost(now, id);
         };
         let (client, queued) = released.into_raw();
-        let progress = self.tcp.bind(&self.epoll, id, client, queued, early.to_vec());
-        self.progressed(now, id, progress);
+        match self.tcp.bind(id, client, [queued, early.to_vec()]) {
+            true => self.pump(now, id),
+            false => self.relay.connection_lost(now, id),
+        }
     }
 
     /// Gives a client's connection to the worker whose it is, with what it has sent.
@@ -100,9 +117,9 @@ impl Core<'_> {
         match progress {
             Progress::None => {}
             Progress::Connected => self.relay.connected(now, id),
-            Progress::Moved { to_peer, to_client } => self.relay.copied(id, to_peer, to_client),
+            Progress::Moved { to_peer, to_client } => self.relay.copied(now, id, to_peer, to_client),
             Progress::Over { to_peer, to_client } => {
-                self.relay.copied(id, to_peer, to_client);
+                self.relay.copied(now, id, to_peer, to_client);
                 self.relay.connection_lost(now, id);
             }
             Progress::Lost => self.relay.connection_lost(now, id),
