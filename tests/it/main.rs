@@ -16,6 +16,7 @@ mod monitoring;
 mod oracle;
 mod products;
 mod reload;
+mod security;
 mod served;
 mod sessions;
 mod streams;
