@@ -12,7 +12,7 @@ use std::hint::black_box;
 use std::net::SocketAddr;
 
 use engine::World;
-use turnwell::relay::{FiveTuple, PeerAddr};
+use turnwell::relay::{Event, FiveTuple, Limits, PeerAddr};
 
 /// Payload of a packet: a frame of voice.
 const PAYLOAD: [u8; 200] = [9; 200];
@@ -24,13 +24,15 @@ const IDLE: u16 = 20_000;
 type Scenario = fn(u64);
 
 const SCENARIOS: &[(&str, Scenario)] = &[
-    ("channel-to-peer", |count| from_client(count, &common::channel_data(CHANNEL, &PAYLOAD))),
-    ("send-to-peer", |count| from_client(count, &common::send_indication(peer(), &PAYLOAD))),
+    ("channel-to-peer", |count| from_client(count, World::new(), &common::channel_data(CHANNEL, &PAYLOAD))),
+    ("channel-to-peer-limited", |count| from_client(count, limited(), &common::channel_data(CHANNEL, &PAYLOAD))),
+    ("send-to-peer", |count| from_client(count, World::new(), &common::send_indication(peer(), &PAYLOAD))),
     ("peer-to-channel", |count| from_peer(count, true)),
     ("peer-to-data", |count| from_peer(count, false)),
     ("hairpin-channel", |count| hairpin(count, true)),
     ("hairpin-send", |count| hairpin(count, false)),
     ("binding", |count| repeat(count, &mut World::new(), &engine::client_at(1), &common::binding())),
+    ("binding-limited", |count| repeat(count, &mut limited(), &engine::client_at(1), &common::binding())),
     ("allocate-challenge", |count| repeat(count, &mut World::new(), &engine::client_at(1), &common::bare_allocate())),
     ("idle-1", |count| idle(count, 1)),
     ("idle-20000", |count| idle(count, IDLE)),
@@ -52,9 +54,19 @@ fn peer() -> SocketAddr {
     SocketAddr::from(([9, 9, 9, 9], 5000))
 }
 
+/// Every limit there is, and none is reached.
+fn limited() -> World {
+    let limits = Limits {
+        allocation_bandwidth: 1_000_000_000_000,
+        user_bandwidth: 1_000_000_000_000,
+        unauthenticated_replies: 1_000_000_000,
+        ..Limits::default()
+    };
+    World::with(limits)
+}
+
 /// What a client sends to a peer through an allocation that has a channel.
-fn from_client(count: u64, packet: &[u8]) {
-    let mut world = World::new();
+fn from_client(count: u64, mut world: World, packet: &[u8]) {
     let mut side = world.allocate(1);
     world.permit(&mut side, peer());
     world.bind(&mut side, CHANNEL, peer());
@@ -97,6 +109,9 @@ fn repeat(count: u64, world: &mut World, from: &FiveTuple, packet: &[u8]) {
         let _ = black_box(world.relay.handle_client(world.now, from, black_box(packet), &mut world.out));
         // A challenge and a refusal are told as events, as the worker takes them.
         while let Some(event) = world.relay.poll_event() {
+            if let Event::Draw { relay, direction, bytes, .. } = event {
+                world.relay.drawn(relay, direction, bytes);
+            }
             black_box(event);
         }
     }

@@ -24,7 +24,8 @@ impl Relay {
         match self.table.relay(now, &key, payload.len(), &self.bandwidth) {
             Err(reason) => Action::Discard(reason),
             Ok(Some(FlowKey { local: Local::Relay(relay), remote, .. })) => {
-                self.forward(now, relay, PeerAddr(remote), payload, out)
+                let (relay, peer) = (*relay, PeerAddr(*remote));
+                self.forward(now, relay, peer, payload, out)
             }
             Ok(Some(FlowKey { local: Local::Client(..), .. }) | None) => {
                 Action::Discard(match self.table.of_client(from).filter(|slot| self.table.has_time(now, *slot)) {
@@ -85,8 +86,8 @@ impl Relay {
             Err(reason) => Action::Discard(reason),
             Ok(Some(FlowKey { local: Local::Client(listener, stream), remote, channel: Some(channel) })) => {
                 let start = out.len();
-                out.extend_from_slice(&channel::header(channel, length));
-                let client = FiveTuple { client: remote, listener, stream };
+                out.extend_from_slice(&channel::header(*channel, length));
+                let client = FiveTuple { client: *remote, listener: *listener, stream: *stream };
                 Action::ToClient { client, out: start..out.len(), payload, padding: 0 }
             }
             Ok(Some(_) | None) => self.data_indication(now, relay, source, payload, out),

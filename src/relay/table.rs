@@ -218,20 +218,16 @@ impl Table {
         key: &FlowKey,
         bytes: usize,
         limits: &Bandwidth,
-    ) -> Result<Option<FlowKey>, Discard> {
+    ) -> Result<Option<&FlowKey>, Discard> {
         let Some(row) = self.flows.in_force(now, key) else { return Ok(None) };
         if limits.is_limited()
             && let Some(allocation) = self.allocations.get_mut(Slot(row.allocation).index())
         {
-            let direction = match row.to.local {
-                Local::Relay(_) => Direction::ToPeer,
-                Local::Client(..) => Direction::ToClient,
-            };
-            admit(allocation, &mut self.events, now, limits, (direction, bytes))?;
+            admit(allocation, &mut self.events, now, limits, (direction(&row.to), bytes))?;
         }
         row.packets += 1;
         row.bytes += bytes as u64;
-        Ok(Some(row.to))
+        Ok(Some(&row.to))
     }
 
     /// Whether an allocation may relay a datagram outside of any flow row; if so, it is counted as relayed.
@@ -352,6 +348,16 @@ impl Table {
     }
 }
 
+/// Which way a row relays.
+fn direction(to: &FlowKey) -> Direction {
+    match to.local {
+        Local::Relay(_) => Direction::ToPeer,
+        Local::Client(..) => Direction::ToClient,
+    }
+}
+
+/// Kept out of line, so that it costs nothing where nothing is limited.
+#[inline(never)]
 fn admit(
     allocation: &mut Allocation,
     events: &mut VecDeque<Event>,

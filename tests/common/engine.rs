@@ -3,10 +3,11 @@
 #![allow(dead_code, reason = "each binary uses its part")]
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use turnwell::relay::{
-    Action, Config, DefaultFamily, FiveTuple, ListenerId, Mono, Now, Opened, PortShare, Relay, RelayAddress, RelayId,
-    Want,
+    Action, Config, DefaultFamily, FiveTuple, Limits, ListenerId, Live, Mono, Now, Opened, PortShare, Relay,
+    RelayAddress, RelayId, Want,
 };
 
 use crate::common::{self, Client};
@@ -46,8 +47,13 @@ pub(crate) fn client_at(port: u16) -> FiveTuple {
 
 impl World {
     pub(crate) fn new() -> World {
+        World::with(Limits::default())
+    }
+
+    pub(crate) fn with(limits: Limits) -> World {
         let now = Now { mono: Mono(1_000_000_000_000), unix: 1_700_000_000 };
-        World { relay: Relay::new(config(1), common::live()), now, out: Vec::with_capacity(64 * 1024), relays: 0 }
+        let live = Arc::new(Live { limits, ..(*common::live()).clone() });
+        World { relay: Relay::new(config(1), live), now, out: Vec::with_capacity(64 * 1024), relays: 0 }
     }
 
     /// An allocation of the client with this port.
