@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::relayed::Relayed;
 use super::share::Share;
-use crate::relay::OpenError;
+use crate::relay::{OpenError, Transport};
 
 /// Concurrent allocations; 0 is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub(super) struct Permit {
     user: Arc<str>,
     source: IpAddr,
     share: Arc<Share>,
-    relayed: Option<SocketAddr>,
+    relayed: Option<(Transport, SocketAddr)>,
 }
 
 impl Ledger {
@@ -88,16 +88,16 @@ impl Ledger {
     }
 
     /// Whether an allocation has this relay address and port now.
-    pub(super) fn is_relayed(&self, address: SocketAddr) -> bool {
-        self.relayed.contains(address)
+    pub(super) fn is_relayed(&self, transport: Transport, address: SocketAddr) -> bool {
+        self.relayed.contains(transport, address)
     }
 }
 
 impl Permit {
     /// The relayed transport address of the allocation; nobody's again when the permit is dropped.
-    pub(super) fn at(mut self, address: SocketAddr) -> Permit {
-        self.ledger.relayed.insert(address);
-        self.relayed = Some(address);
+    pub(super) fn at(mut self, transport: Transport, address: SocketAddr) -> Permit {
+        self.ledger.relayed.insert(transport, address);
+        self.relayed = Some((transport, address));
         self
     }
 
@@ -109,8 +109,8 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some(address) = self.relayed {
-            self.ledger.relayed.remove(address);
+        if let Some((transport, address)) = self.relayed {
+            self.ledger.relayed.remove(transport, address);
         }
         let mut held = self.ledger.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(user) = held.users.get_mut(&self.user) {
@@ -186,19 +186,21 @@ mod tests {
 
     #[test]
     fn a_relayed_address_is_one_for_as_long_as_its_permit_lives() {
+        let (udp, tcp) = (Transport::Udp, Transport::Tcp);
         let at = |text: &str| text.parse::<SocketAddr>().unwrap();
         let relayed = Relayed::new([ip("10.0.0.1"), ip("::1")].into_iter(), 50_000..=50_100);
         let ledger = Arc::new(Ledger::new(Quotas::default(), relayed));
-        let one = ledger.acquire("a", ip("10.9.9.9")).unwrap().at(at("10.0.0.1:50100"));
-        let other = ledger.acquire("a", ip("10.9.9.9")).unwrap().at(at("[::1]:50000"));
-        assert!(ledger.is_relayed(at("10.0.0.1:50100")) && ledger.is_relayed(at("[::1]:50000")));
+        let one = ledger.acquire("a", ip("10.9.9.9")).unwrap().at(udp, at("10.0.0.1:50100"));
+        let other = ledger.acquire("a", ip("10.9.9.9")).unwrap().at(tcp, at("[::1]:50000"));
+        assert!(ledger.is_relayed(udp, at("10.0.0.1:50100")) && ledger.is_relayed(tcp, at("[::1]:50000")));
+        assert!(!ledger.is_relayed(tcp, at("10.0.0.1:50100")) && !ledger.is_relayed(udp, at("[::1]:50000")));
         for text in ["10.0.0.1:50000", "10.0.0.1:50099", "10.0.0.2:50100", "[::1]:50100", "10.0.0.1:49999"] {
-            assert!(!ledger.is_relayed(at(text)), "{text}");
+            assert!(!ledger.is_relayed(udp, at(text)) && !ledger.is_relayed(tcp, at(text)), "{text}");
         }
         drop(one);
-        assert!(!ledger.is_relayed(at("10.0.0.1:50100")) && ledger.is_relayed(at("[::1]:50000")));
+        assert!(!ledger.is_relayed(udp, at("10.0.0.1:50100")) && ledger.is_relayed(tcp, at("[::1]:50000")));
         drop(other);
-        assert!(!ledger.is_relayed(at("[::1]:50000")));
+        assert!(!ledger.is_relayed(tcp, at("[::1]:50000")));
     }
 
     #[test]

@@ -152,7 +152,7 @@ impl Relay {
                 return self.deliver(now, other, source, payload, out);
             }
             // Some other service of this machine may have the port. Its operator may want it to be reached.
-            if !self.live.peers.names(peer.0.ip()) {
+            if self.is_relayed_only(peer) {
                 return Action::ToSibling { relay, peer, payload };
             }
         }

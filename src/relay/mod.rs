@@ -263,9 +263,15 @@ impl Relay {
         self.ports.release(address);
     }
 
-    /// The packet of an [`Action::ToSibling`] was not sent: no other engine has an allocation there either.
+    /// What was for a relay port of this server was not sent: no engine has an allocation there.
     pub fn stray(&mut self) {
         self.tally.discard(Discard::NotRelayed);
+    }
+
+    /// Whether a peer is a relay address and port of this server, and the operator has not named the address, so that it
+    /// may be reached only while an allocation has the port.
+    pub fn is_relayed_only(&self, peer: PeerAddr) -> bool {
+        self.own.is_relayed(peer.0) && !self.live.peers.names(peer.0.ip())
     }
 
     /// This engine's share of the relay ports.

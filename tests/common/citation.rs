@@ -1,60 +1,72 @@
-//! Documents that name tests name tests that exist.
+//! Documents that name functions and tests name such as exist.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-/// `BINARY: MODULE::NAME`, as documents write it between backquotes: `engine: peers::port_0_is_no_peer`,
-/// `config: the_reference_has_every_key`, and for unit tests `lib: relay::budget::zero_is_no_limit`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Cited<'a> {
-    binary: &'a str,
-    path: &'a str,
+/// What stands between backquotes.
+pub(crate) fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
 }
 
-/// Every test that a text names.
-pub(crate) fn cited(text: &str) -> impl Iterator<Item = Cited<'_>> {
-    text.split('`').skip(1).step_by(2).filter_map(Cited::parse)
+/// `relay/refresh.rs: refresh`, `engine: refresh::a_test`, `lib: wire::frame::a_test`, `interop: test_file::test_name`.
+#[derive(Debug)]
+pub(crate) enum Citation<'a> {
+    Function { file: &'a str, name: &'a str },
+    Test { binary: &'a str, path: &'a str },
 }
 
-impl<'a> Cited<'a> {
-    fn parse(text: &'a str) -> Option<Cited<'a>> {
-        let (binary, path) = text.split_once(": ")?;
+impl<'a> Citation<'a> {
+    pub(crate) fn of(text: &'a str) -> Option<Citation<'a>> {
+        let (place, name) = text.split_once(": ")?;
         let is_word = |text: &str| {
-            let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-            !text.is_empty() && text.bytes().all(fits)
+            !text.is_empty()
+                && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
         };
-        (is_word(binary) && path.split("::").all(is_word)).then_some(Cited { binary, path })
+        let is_path = |text: &str, cut: &str| text.split(cut).all(is_word);
+        if let Some(file) = place.strip_suffix(".rs") {
+            return (is_path(file, "/") && is_word(name)).then_some(Citation::Function { file: place, name });
+        }
+        (is_word(place) && is_path(name, "::")).then_some(Citation::Test { binary: place, path: name })
     }
 
-    /// Whether there is such a test in the sources below `root`.
-    pub(crate) fn exists(&self, root: &Path) -> bool {
-        let (module, name) = self.path.rsplit_once("::").unwrap_or(("", self.path));
-        let texts = self.files(&module.replace("::", "/")).into_iter().map(|file| fs::read_to_string(root.join(file)));
-        texts.flatten().any(|text| has_test(&text, name))
-    }
-
-    /// Where it may stand.
-    fn files(&self, module: &str) -> Vec<PathBuf> {
-        let paths = match (self.binary, module) {
-            ("lib", module) => [format!("src/{module}.rs"), format!("src/{module}/mod.rs")],
-            ("interop", module) => [format!("tests/interop/{module}.py"), String::new()],
-            (binary, "") => [format!("tests/{binary}.rs"), format!("tests/{binary}/main.rs")],
-            (binary, module) => [format!("tests/{binary}/{module}.rs"), String::new()],
-        };
-        paths.into_iter().filter(|path| !path.is_empty()).map(PathBuf::from).collect()
+    pub(crate) fn exists(&self, source: &dyn Fn(&Path) -> Option<String>) -> bool {
+        match self {
+            Citation::Function { file, name } => {
+                source(&Path::new("src").join(file)).is_some_and(|text| defines(&text, "fn ", name).is_some())
+            }
+            Citation::Test { binary: "interop", path } => {
+                let (file, name) = path.split_once("::").unwrap_or((path, ""));
+                let text = source(&Path::new("tests/interop").join(format!("{file}.py")));
+                text.is_some_and(|text| name.is_empty() || defines(&text, "def ", name).is_some())
+            }
+            Citation::Test { binary, path } => {
+                let (modules, name) = path.rsplit_once("::").unwrap_or(("", path));
+                candidates(binary, modules).iter().any(|file| source(file).is_some_and(|text| is_test(&text, name)))
+            }
+        }
     }
 }
 
-/// Whether a source has a function of this name that is marked as a test; in Python the name is the mark.
-fn has_test(text: &str, name: &str) -> bool {
-    let mut marked = false;
-    text.lines().map(str::trim).any(|line| {
-        let is_it = [format!("fn {name}("), format!("async fn {name}("), format!("def {name}(")]
-            .iter()
-            .any(|start| line.starts_with(start));
-        let found = is_it && (marked || line.starts_with("def test"));
-        // Attributes stand before the function; properties have theirs inside a macro.
-        marked = line.starts_with("#[test]") || line.starts_with("#[tokio::test") || (marked && line.starts_with("#["));
-        found
+/// The files a test may stand in.
+fn candidates(binary: &str, modules: &str) -> Vec<PathBuf> {
+    let modules = modules.strip_suffix("::tests").unwrap_or(modules).replace("::", "/");
+    match (binary, modules.as_str()) {
+        ("lib", modules) => vec![format!("src/{modules}.rs").into(), format!("src/{modules}/mod.rs").into()],
+        (binary, "") => vec![format!("tests/{binary}.rs").into(), format!("tests/{binary}/main.rs").into()],
+        (binary, modules) => vec![format!("tests/{binary}/{modules}.rs").into()],
+    }
+}
+
+/// Where a function of this name begins.
+fn defines(text: &str, keyword: &str, name: &str) -> Option<usize> {
+    let starts = text.match_indices(keyword).map(|(at, _)| at);
+    { starts }.find(|at| {
+        let after = text[at + keyword.len()..].strip_prefix(name);
+        after.is_some_and(|after| after.starts_with(['(', '<']))
     })
+}
+
+fn is_test(text: &str, name: &str) -> bool {
+    let Some(at) = defines(text, "fn ", name) else { return false };
+    let before = text[..at].trim_end().trim_end_matches("async").trim_end();
+    before.rsplit('\n').take_while(|line| line.trim().starts_with('#')).any(|line| line.contains("test"))
 }

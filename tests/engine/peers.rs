@@ -3,10 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net};
-use turnwell::relay::{Discard, Live, PeerPolicy};
+use turnwell::relay::{Discard, Live, PeerPolicy, StreamId, TcpRelaying};
+use turnwell::wire::Method;
 
 use crate::client::Client;
 use crate::harness::{Outcome, World, config, live};
+use crate::tcp::{ask_connect, tcp};
 
 /// The IANA registry of IPv4 special-purpose addresses, multicast and class E, typed in from there.
 const SPECIAL_V4: &[&str] = &[
@@ -102,25 +104,43 @@ struct Clients {
     world: World,
     v4: Client,
     v6: Client,
+    /// On connections, with relayed addresses for connections.
+    tcp_v4: Client,
+    tcp_v6: Client,
 }
 
 impl Clients {
     fn new(live: Live) -> Clients {
-        let mut world = World::with(config(), live);
+        let tcp = TcpRelaying { enabled: true, peer_ports: vec![4444..=4444] };
+        let mut world = World::with(config(), Live { tcp, ..live });
         let mut v4 = world.client(1000);
         world.allocate_ok(&mut v4);
         let mut v6 = world.client_of("alice", "[2a00::77]:1000");
         world.allocate_ok(&mut v6);
-        Clients { world, v4, v6 }
+        let [tcp_v4, tcp_v6] = ["100.0.0.1:1001", "[2a00::77]:1001"].map(|address| connected(&mut world, address));
+        Clients { world, v4, v6, tcp_v4, tcp_v6 }
     }
 
-    /// Whether CreatePermission, ChannelBind and Send all refuse an address; they must agree.
+    /// Whether CreatePermission, ChannelBind, Send and Connect all refuse an address; they must agree.
     #[track_caller]
     fn refuses(&mut self, ip: IpAddr, what: &str) -> bool {
         let client = if ip.is_ipv4() { &mut self.v4 } else { &mut self.v6 };
         let peer = SocketAddr::new(ip, 4444).to_string();
         let codes = [self.world.permit(client, &[&peer]).code(), self.world.bind(client, 0x4000, &peer).code()];
         let sent = self.world.send(client, &peer, b"x");
+        let on_connection = if ip.is_ipv4() { &mut self.tcp_v4 } else { &mut self.tcp_v6 };
+        let is_refused = match ask_connect(&mut self.world, on_connection, &peer) {
+            Outcome::Connect { connection, .. } => {
+                self.world.relay.connection_lost(self.world.now, connection);
+                self.world.drain_events();
+                false
+            }
+            other => {
+                assert_eq!(other.reply().code(), 403, "{ip} {what}");
+                true
+            }
+        };
+        assert_eq!(is_refused, codes == [403, 403], "{ip} {what}: Connect");
         match codes {
             [403, 403] => {
                 assert_eq!(sent, Outcome::Discard(Discard::NoPermission), "{ip} {what}");
@@ -137,6 +157,15 @@ impl Clients {
             codes => panic!("{ip} {what}: {codes:?}"),
         }
     }
+}
+
+/// A client on a connection that has a relayed address for connections.
+fn connected(world: &mut World, address: &str) -> Client {
+    let mut client = Client::new(address, "alice", "pw");
+    client.at.stream = std::num::NonZeroU32::new(u32::from(client.at.client.is_ipv6()) + 1).map(StreamId);
+    world.challenge(&mut client);
+    assert_eq!(world.ask(&mut client, Method::ALLOCATE, tcp).code(), 200);
+    client
 }
 
 /// Everything is allowed but the IPv4 ranges: what an operator gets who opens IPv6 and means it well.

@@ -20,7 +20,7 @@ fn world() -> World {
     World::with(config(), on())
 }
 
-fn tcp(writer: &mut Writer<'_>) {
+pub(crate) fn tcp(writer: &mut Writer<'_>) {
     writer.attribute(AttributeType::REQUESTED_TRANSPORT, &[6, 0, 0, 0]);
 }
 
@@ -39,7 +39,7 @@ fn allocated(world: &mut World, port: u16) -> (Client, RelayId) {
     (client, world.last_relay())
 }
 
-fn ask_connect(world: &mut World, client: &mut Client, peer: &str) -> Outcome {
+pub(crate) fn ask_connect(world: &mut World, client: &mut Client, peer: &str) -> Outcome {
     let peer = addr(peer);
     let bytes = client.sign(Method::CONNECT, |writer| {
         writer.xor_address(AttributeType::XOR_PEER_ADDRESS, peer);
@@ -301,7 +301,10 @@ fn what_is_wrong_with_a_connect() {
         assert_eq!(ask_connect(&mut world, &mut client, forbidden).reply().code(), 403, "{forbidden}");
     }
     connecting(&mut world, &mut client, "9.9.9.9:80");
+    // The host knows whether an allocation is there.
     connecting(&mut world, &mut client, &format!("{RELAY_V4}:50007"));
+    assert!(world.relay.is_relayed_only(PeerAddr(addr(&format!("{RELAY_V4}:50007")))));
+    assert!(!world.relay.is_relayed_only(PeerAddr(addr("9.9.9.9:50007"))));
     assert_eq!(ask_connect(&mut world, &mut client, &format!("{RELAY_V4}:80")).reply().code(), 403);
 }
 

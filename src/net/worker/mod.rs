@@ -27,7 +27,7 @@ use super::tcp::{LISTENERS, TcpRelays, listens};
 use crate::fastpath::FastPath;
 use crate::relay::{
     self, Action, Direction, Event, FiveTuple, ListenerId, Mono, Now, OpenError, Opened, PeerAddr, PendingAllocation,
-    Relay, RelayId, Want,
+    Relay, RelayId, Transport, Want,
 };
 
 /// The longest run that UDP_GRO glues together, and the longest datagram there is.
@@ -427,7 +427,7 @@ impl Core<'_> {
 
     /// A packet for a relay port of this server goes out if an allocation of another worker has it.
     fn sibling(&mut self, relay: RelayId, peer: PeerAddr, payload: Range<usize>) -> Option<Action> {
-        if self.seat.shared.ledger.is_relayed(peer.0) {
+        if self.seat.shared.ledger.is_relayed(Transport::Udp, peer.0) {
             return Some(Action::ToPeer { relay, peer, payload, dont_fragment: false });
         }
         self.relay.stray();
@@ -455,12 +455,12 @@ impl Core<'_> {
             Want::Bind(address) => {
                 let permit = permit()?;
                 let socket = relays::bind(address).map_err(|error| self.refused(&error, address))?;
-                let id = self.relays.insert(&self.epoll, socket, permit.at(address));
+                let id = self.relays.insert(&self.epoll, socket, permit.at(Transport::Udp, address));
                 id.map(|id| Opened::Relay(id, address)).map_err(|error| self.refused(&error, address))
             }
             Want::Listen(address) => {
                 let permit = permit()?;
-                let id = self.tcp.listen(&self.epoll, address, permit);
+                let id = self.tcp.listen(&self.epoll, address, permit.at(Transport::Tcp, address));
                 id.map(|id| Opened::Relay(id, address)).map_err(|error| self.refused(&error, address))
             }
             Want::Reserve(address, token) => {
@@ -471,7 +471,7 @@ impl Core<'_> {
             Want::Claim(token) => {
                 let permit = permit()?;
                 let (socket, address) = shared.claim(token).ok_or(OpenError::NoReservation)?;
-                let id = self.relays.insert(&self.epoll, socket, permit.at(address));
+                let id = self.relays.insert(&self.epoll, socket, permit.at(Transport::Udp, address));
                 id.map(|id| Opened::Relay(id, address)).map_err(|error| {
                     self.give_back(address);
                     self.refused(&error, address)

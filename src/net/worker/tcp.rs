@@ -9,7 +9,7 @@ use super::{Core, Worker};
 use crate::net::stream::{Closing, Connection, ROOM};
 use crate::net::sys::Event;
 use crate::net::tcp::{Progress, Source};
-use crate::relay::{ConnectionId, Now, PeerAddr, RelayId, StreamId};
+use crate::relay::{ConnectionId, Now, PeerAddr, RelayId, StreamId, Transport};
 
 /// Connections of peers accepted before others have their turn.
 const ACCEPTS: usize = 64;
@@ -57,6 +57,11 @@ impl Core<'_> {
 
     /// Begins to connect to a peer for a client that waits.
     pub(super) fn connect(&mut self, now: Now, id: ConnectionId, from: SocketAddr, peer: PeerAddr) {
+        // A relay port of ours is a peer while an allocation listens there, not as what else has it.
+        if self.relay.is_relayed_only(peer) && !self.seat.shared.ledger.is_relayed(Transport::Tcp, peer.0) {
+            self.relay.stray();
+            return self.relay.connection_lost(now, id);
+        }
         if let Err(error) = self.tcp.connect(&self.epoll, id, from, peer.0) {
             debug!(%error, peer = %peer.0, "a peer cannot be connected to");
             self.relay.connection_lost(now, id);
