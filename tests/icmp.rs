@@ -157,7 +157,7 @@ fn through_the_router(near: &str, peer: &UdpSocket) {
 fn start(ip: &str) -> Server {
     let address = SocketAddr::new(ip.parse().expect("an address"), 0).to_string();
     let ranges = ["127.0.0.0/8", "10.99.0.0/16", "::1/128", "fd99::/16"].map(|range| range.parse().expect("a range"));
-    let live = Live { peers: PeerPolicy::new(&ranges, &[]), ..Live::clone(&common::live()) };
+    let live = Live { icmp_errors: true, peers: PeerPolicy::new(&ranges, &[]), ..Live::clone(&common::live()) };
     net::start(common::net_config(&address, 1), Arc::new(live)).expect("workers")
 }
 

@@ -189,6 +189,8 @@ pub enum Discard {
     TooLong,
     /// A datagram, or a connection, on a relay socket that belongs to no allocation.
     UnknownRelay,
+    /// An ICMP error, of which clients are not told.
+    IcmpOff,
     /// An ICMP error of a type that is not relayed.
     IcmpType,
     /// An ICMP error beyond those that a client is told in a second.
@@ -209,7 +211,7 @@ pub enum Discard {
 
 impl Discard {
     /// Every reason, in the order of [`Discard::index`].
-    pub const ALL: [Discard; 24] = [
+    pub const ALL: [Discard; 25] = [
         Discard::Foreign,
         Discard::Short,
         Discard::NoCookie,
@@ -226,6 +228,7 @@ impl Discard {
         Discard::PeerFamily,
         Discard::TooLong,
         Discard::UnknownRelay,
+        Discard::IcmpOff,
         Discard::IcmpType,
         Discard::IcmpRate,
         Discard::NotRelayed,
@@ -260,6 +263,7 @@ impl Discard {
             Discard::PeerFamily => "peer_family",
             Discard::TooLong => "too_long",
             Discard::UnknownRelay => "unknown_relay",
+            Discard::IcmpOff => "icmp_off",
             Discard::IcmpType => "icmp_type",
             Discard::IcmpRate => "icmp_rate",
             Discard::NotRelayed => "not_relayed",

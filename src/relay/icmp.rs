@@ -79,6 +79,9 @@ impl Relay {
         error: IcmpError,
         out: &mut Vec<u8>,
     ) -> Action {
+        if !self.live.icmp_errors {
+            return Action::Discard(Discard::IcmpOff);
+        }
         let family = AddressFamily::of(peer.0.ip());
         if !error.is_relayed(family) {
             return Action::Discard(Discard::IcmpType);

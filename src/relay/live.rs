@@ -29,6 +29,9 @@ pub struct Live {
     /// Whether a bound channel keeps the permission of its peer alive. Without it a channel is silent from the end of
     /// its permission on, 300 s after the last ChannelBind or CreatePermission (the letter of RFC 8656 §9).
     pub channel_keeps_permission: bool,
+    /// Whether clients are told of ICMP errors by Data indications without DATA (RFC 8656 §11.5). Clients in wide use
+    /// stop reading at the first of them.
+    pub icmp_errors: bool,
     /// Where new clients are sent instead of being served.
     pub alternates: Alternates,
     /// Whether connections are relayed too.
@@ -47,6 +50,7 @@ impl Live {
             limits: Limits::default(),
             channel_numbers: ChannelNumbers::default(),
             channel_keeps_permission: true,
+            icmp_errors: false,
             alternates: Alternates::default(),
             tcp: TcpRelaying::default(),
         }

@@ -1,7 +1,7 @@
 //! ICMP errors become Data indications with ICMP (RFC 8656 §11.5, §18.13), and DONT-FRAGMENT reaches the host where
 //! the RFC lets it (§13 to §15).
 
-use turnwell::relay::{Action, Config, Discard, FiveTuple, IcmpError, PeerAddr, RelayAddress, RelayId, StreamId};
+use turnwell::relay::{Action, Config, Discard, FiveTuple, IcmpError, Live, PeerAddr, RelayAddress, RelayId, StreamId};
 use turnwell::wire::{AttributeType, Class, Method, TransactionId, Writer};
 
 use crate::client::{Client, Received, udp};
@@ -10,6 +10,11 @@ use crate::harness::{Outcome, PEER, PEER_V6, World, addr, config, live, seconds}
 const PORT_UNREACHABLE: IcmpError = IcmpError { kind: 3, code: 3, mtu: 0 };
 
 impl World {
+    /// Tells clients of ICMP errors.
+    fn telling() -> World {
+        World::with(config(), Live { icmp_errors: true, ..live() })
+    }
+
     fn icmp(&mut self, relay: RelayId, peer: &str, error: IcmpError) -> Outcome {
         let mut out = b"kept".to_vec();
         match self.relay.handle_icmp(self.now, relay, PeerAddr(addr(peer)), error, &mut out) {
@@ -28,8 +33,16 @@ fn told(client: &Client, peer: &str, value: [u8; 8]) -> Outcome {
 }
 
 #[test]
-fn the_types_that_the_rfc_lists_are_told_and_no_others() {
+fn nothing_is_told_unless_switched_on() {
     let mut world = World::new();
+    let (mut client, relay) = world.allocated(1000);
+    world.permit(&mut client, &[PEER]);
+    assert_eq!(world.icmp(relay, PEER, PORT_UNREACHABLE), Outcome::Discard(Discard::IcmpOff));
+}
+
+#[test]
+fn the_types_that_the_rfc_lists_are_told_and_no_others() {
+    let mut world = World::telling();
     let (mut v4, relay_v4) = world.allocated(1000);
     world.permit(&mut v4, &[PEER]);
     let mut v6 = world.client_of("alice", "[2a00::77]:1000");
@@ -55,7 +68,7 @@ fn the_types_that_the_rfc_lists_are_told_and_no_others() {
 
 #[test]
 fn the_mtu_is_told_where_the_datagram_was_too_long_and_nowhere_else() {
-    let mut world = World::new();
+    let mut world = World::telling();
     let (mut v4, relay_v4) = world.allocated(1000);
     world.permit(&mut v4, &[PEER]);
     let mut v6 = world.client_of("alice", "[2a00::77]:1000");
@@ -78,7 +91,7 @@ fn the_mtu_is_told_where_the_datagram_was_too_long_and_nowhere_else() {
 
 #[test]
 fn an_error_needs_a_permission_for_the_address_and_an_allocation_with_time() {
-    let mut world = World::new();
+    let mut world = World::telling();
     let (mut client, relay) = world.allocated(1000);
     assert_eq!(world.icmp(relay, PEER, PORT_UNREACHABLE), Outcome::Discard(Discard::NoPermission));
     world.permit(&mut client, &[PEER]);
@@ -103,7 +116,7 @@ fn an_error_needs_a_permission_for_the_address_and_an_allocation_with_time() {
 
 #[test]
 fn a_client_is_told_ten_errors_in_a_second() {
-    let mut world = World::new();
+    let mut world = World::telling();
     let (mut client, relay) = world.allocated(1000);
     let (mut other, other_relay) = world.allocated(1001);
     world.permit(&mut client, &[PEER]);
@@ -123,7 +136,7 @@ fn a_client_is_told_ten_errors_in_a_second() {
 fn behind_a_nat_the_peer_is_named_as_clients_know_it() {
     let relays =
         vec![RelayAddress { local: "198.51.100.7".parse().unwrap(), external: Some("203.0.113.7".parse().unwrap()) }];
-    let mut world = World::with(Config { relays, ..config() }, live());
+    let mut world = World::with(Config { relays, ..config() }, Live { icmp_errors: true, ..live() });
     let (mut client, relay) = world.allocated(1000);
     world.permit(&mut client, &["203.0.113.7:50001"]);
     let expected = told(&client, "203.0.113.7:50001", [0, 0, 6, 3, 0, 0, 0, 0]);
@@ -155,7 +168,7 @@ fn dont_fragment_is_heeded_between_ipv4_and_from_streams_and_ignored_otherwise()
         ("[2a00::77]:1000", true, PEER_V6, true),
     ];
     for (at, on_stream, peer, heeded) in rows {
-        let mut world = World::new();
+        let mut world = World::telling();
         let mut client = Client::new(at, "alice", "pw");
         if on_stream {
             client.at = stream(client.at);
@@ -187,7 +200,7 @@ fn an_allocate_with_dont_fragment_from_ipv4_to_ipv6_gets_420() {
     for (at, family, code) in
         [("100.0.0.1:1", 1, 200), ("100.0.0.1:1", 2, 420), ("[2a00::77]:1", 1, 200), ("[2a00::77]:1", 2, 200)]
     {
-        let mut world = World::new();
+        let mut world = World::telling();
         let mut client = world.client_of("alice", at);
         let reply = world.ask(&mut client, Method::ALLOCATE, |writer| {
             udp(writer);

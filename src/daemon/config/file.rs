@@ -175,6 +175,8 @@ pub struct Relay {
     pub channel_numbers: ChannelNumbers,
     /// Whether a bound channel keeps the permission of its peer alive.
     pub channel_keeps_permission: bool,
+    /// Whether clients are told of ICMP errors.
+    pub icmp_errors: bool,
     /// Behind NAT: under which public address each relay address is reached.
     pub external: Vec<External>,
     /// Whether clients over TCP and TLS may have connections relayed too (RFC 6062).
@@ -191,6 +193,7 @@ impl Default for Relay {
             default_family: DefaultFamily::Client,
             channel_numbers: ChannelNumbers::Rfc8656,
             channel_keeps_permission: true,
+            icmp_errors: false,
             external: Vec::new(),
             tcp: false,
             tcp_peer_ports: vec![PortRange::UNPRIVILEGED],

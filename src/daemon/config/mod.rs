@@ -348,6 +348,7 @@ impl Live {
             limits: limits?,
             channel_numbers: file.relay.channel_numbers.into(),
             channel_keeps_permission: file.relay.channel_keeps_permission,
+            icmp_errors: file.relay.icmp_errors,
             alternates: alternates?,
             tcp: file.relay.tcp(),
         };
