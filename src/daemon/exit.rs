@@ -3,6 +3,7 @@
 //! | code | name | meaning here |
 //! |---|---|---|
 //! | 64 | EX_USAGE | the command line is wrong |
+//! | 65 | EX_DATAERR | what was given to be decoded is no message |
 //! | 66 | EX_NOINPUT | the configuration file cannot be read |
 //! | 69 | EX_UNAVAILABLE | a running server cannot be reached, or refuses |
 //! | 70 | EX_SOFTWARE | a worker ended, which is a fault of ours |
@@ -20,7 +21,10 @@ use super::config::{ConfigError, Fixed};
 use crate::net::{StartError, StreamKind};
 
 pub(super) const USAGE: u8 = 64;
-const NO_INPUT: u8 = 66;
+/// Only `decode` meets it, which is not in every build.
+#[cfg(feature = "doctor")]
+pub(super) const DATA: u8 = 65;
+pub(super) const NO_INPUT: u8 = 66;
 pub(super) const UNAVAILABLE: u8 = 69;
 const SOFTWARE: u8 = 70;
 const OS_ERROR: u8 = 71;

@@ -13,10 +13,15 @@ pub use cli::main;
 pub mod bench;
 mod cli;
 pub mod config;
+#[cfg(feature = "doctor")]
+mod decode;
 mod diagnosis;
+#[cfg(feature = "doctor")]
+mod doctor;
 mod exit;
 mod http;
 mod ice;
+mod import;
 mod lifecycle;
 mod log;
 mod reload;

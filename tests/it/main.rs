@@ -7,10 +7,15 @@ mod caller;
 mod cli;
 #[path = "../common/mod.rs"]
 mod common;
+mod decode;
 mod diagnosis;
+mod doctor;
+mod doctor_lab;
 mod drain;
 mod features;
 mod http;
+mod import;
+mod lab;
 mod logs;
 mod monitoring;
 mod oracle;

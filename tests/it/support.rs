@@ -169,6 +169,14 @@ impl Serve {
 
     /// The same, with variables in its environment.
     pub(crate) fn start_with(config: &Path, environment: &[(&str, &str)]) -> Serve {
+        let mut command = Command::new(TURNWELL);
+        command.arg("serve").arg("--config").arg(config);
+        command.envs(environment.iter().copied());
+        Serve::spawn(command)
+    }
+
+    /// Starts by a command that leads to `turnwell serve`; not yet ready.
+    pub(crate) fn spawn(mut command: Command) -> Serve {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("notify");
         let socket = UnixDatagram::bind(&path).expect("a socket");
@@ -181,9 +189,7 @@ impl Serve {
                 }
             }
         });
-        let mut command = Command::new(TURNWELL);
-        command.arg("serve").arg("--config").arg(config).env("NOTIFY_SOCKET", path);
-        command.envs(environment.iter().copied());
+        command.env("NOTIFY_SOCKET", path);
         let process = Process::start(command.stdin(Stdio::null()).stdout(Stdio::null()));
         Serve { process, notifications: Mutex::new(notifications), _folder: folder }
     }

@@ -284,7 +284,7 @@ turnutils_uclient {family} -c -W {secret} -u dev -e {host} -r 3480 -n 100 -p {po
 }
 
 /// Where a client on this machine reaches a listener.
-pub(super) fn nearest(address: SocketAddr) -> SocketAddr {
+pub(in crate::daemon) fn nearest(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(v4) if v4.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(v6) if v6.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),

@@ -8,6 +8,9 @@ use clap::{Parser, Subcommand};
 use super::bench;
 use super::config;
 use super::exit::{self, Failure};
+use super::import;
+#[cfg(feature = "doctor")]
+use super::{decode, doctor};
 
 mod call;
 mod check_config;
@@ -19,6 +22,9 @@ mod reload;
 mod serve;
 mod status;
 mod throwaway;
+
+#[cfg(feature = "doctor")]
+pub(super) use dev::nearest;
 
 /// Names the configuration file when `--config` does not.
 const VARIABLE: &str = "TURNWELL_CONFIG";
@@ -43,6 +49,11 @@ enum Command {
     Drain(status::DrainArgs),
     Reload(reload::Args),
     Bench(bench::BenchArgs),
+    #[cfg(feature = "doctor")]
+    Doctor(doctor::DoctorArgs),
+    #[cfg(feature = "doctor")]
+    Decode(decode::DecodeArgs),
+    ImportCoturn(import::ImportArgs),
     Man(manual::ManArgs),
     Completions(manual::CompletionsArgs),
 }
@@ -68,6 +79,14 @@ pub fn main() -> ExitCode {
         Command::Drain(args) => status::drain(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Bench(args) => return bench::run(&args),
+        #[cfg(feature = "doctor")]
+        Command::Doctor(args) => match doctor::run(&args) {
+            Ok(code) => return ExitCode::from(code),
+            Err(failure) => Err(failure),
+        },
+        #[cfg(feature = "doctor")]
+        Command::Decode(args) => decode::run(&args),
+        Command::ImportCoturn(args) => import::run(&args),
         Command::Man(args) => manual::man(&args),
         Command::Completions(args) => manual::completions(&args),
     };
@@ -81,13 +100,13 @@ pub fn main() -> ExitCode {
 }
 
 /// The configuration file: the one named, else `$TURNWELL_CONFIG`, else the one in `/etc`.
-fn config_path(named: Option<PathBuf>) -> PathBuf {
+pub(super) fn config_path(named: Option<PathBuf>) -> PathBuf {
     let from_environment = || std::env::var_os(VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
     named.or_else(from_environment).unwrap_or_else(|| config::DEFAULT_PATH.into())
 }
 
 /// Writes to standard output; a reader that went away is no failure.
-fn print(text: &str) {
+pub(super) fn print(text: &str) {
     use std::io::Write;
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());

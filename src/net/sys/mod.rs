@@ -23,7 +23,9 @@ use std::io;
 
 pub use epoll::{Epoll, Event, Events, Interest, Wake};
 pub use errors::{SendError, may_be_of_earlier, receive_error};
-pub use process::{pin_to_core, precise_sleeps, raise_open_files, thread_cpu_time};
+pub use process::{
+    ClockState, clock_state, hard_limit_of_open_files, pin_to_core, precise_sleeps, raise_open_files, thread_cpu_time,
+};
 pub use receive::{ReceiveBatch, Received, Segments, receive_one};
 pub use send::{MAX_PARTS, MAX_SEGMENTED_BYTES, MAX_SEGMENTS, Outgoing, SendBatch};
 pub use tcp::{TcpListener, TcpOptions, TcpStream, connect_tcp, listen_tcp};

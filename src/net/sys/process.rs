@@ -49,6 +49,30 @@ pub fn raise_open_files(wanted: u64) -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
+/// How many files this process could open at most.
+pub fn hard_limit_of_open_files() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` lives for the call.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) })?;
+    Ok(limit.rlim_max)
+}
+
+/// What the kernel knows of its clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockState {
+    /// Whether a time service steers it.
+    pub synchronised: bool,
+}
+
+/// Asks the kernel whether its clock is steered; changes nothing.
+pub fn clock_state() -> io::Result<ClockState> {
+    // SAFETY: a structure of integers, for which zeros mean that nothing is to be changed.
+    let mut state: libc::timex = unsafe { zeroed() };
+    // SAFETY: `state` lives for the call.
+    let verdict = check(unsafe { libc::adjtimex(&mut state) })?;
+    Ok(ClockState { synchronised: verdict != libc::TIME_ERROR && state.status & libc::STA_UNSYNC == 0 })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,5 +95,6 @@ mod tests {
         let now = raise_open_files(0).unwrap();
         assert_eq!(raise_open_files(1).unwrap(), now);
         assert!(raise_open_files(now).unwrap() >= now);
+        assert!(hard_limit_of_open_files().unwrap() >= now);
     }
 }
