@@ -17,7 +17,7 @@ use Fate::{Carried, Same, Told};
 const DATABASE: &str = "there is no database: write users into credentials.users, secrets into files (secret-files)";
 const STATISTICS: &str = "counters are at /metrics and sessions at /v1/sessions of the API; there is no Redis";
 const REDIRECT: &str =
-    "clients are not sent to other servers (ALTERNATE-SERVER): give them several URLs, or balance by name";
+    "write the addresses, each with its port, into server.alternate: new clients are sent there (300 Try Alternate)";
 const LOG: &str = "the log goes to standard error, which the journal keeps; see [log]";
 const TLS_CHOICE: &str =
     "TLS 1.2 and 1.3 with ECDHE suites, chosen by the TLS library: nothing to set, nothing weaker to allow";
@@ -26,8 +26,10 @@ const ADMIN: &str =
 const DISCOVERY: &str =
     "NAT behaviour discovery (RFC 5780) is off unless [discovery] names two addresses with two ports each";
 const PROCESS: &str = "the systemd unit says who runs the server, and where";
-const BANDWIDTH: &str =
-    "bytes per second become limits.bandwidth-per-allocation, where this version has it: see config/reference.toml";
+const BANDWIDTH: &str = "limits.bandwidth-per-allocation bounds it, in bits: \"100Mbit\" unless you write another";
+
+const UNAUTHENTICATED: &str =
+    "limits.unauthenticated-replies bounds answers before authentication: 500 a second to one source";
 
 /// By name, in the order of the alphabet.
 pub(super) const OPTIONS: &[(&str, Fate)] = &[
@@ -175,14 +177,8 @@ pub(super) const OPTIONS: &[(&str, Fate)] = &[
     ("udp-recvmmsg-log", Told("how full batches are is not logged")),
     ("udp-self-balance", Told("the kernel spreads clients over the workers (SO_REUSEPORT)")),
     ("udp-sendmmsg-log", Told("how full batches are is not logged")),
-    (
-        "unauthorized-ratelimit",
-        Told("answers to clients that have not authenticated are limited where this version does so: see [limits]"),
-    ),
-    (
-        "unauthorized-ratelimit-rps",
-        Told("answers to clients that have not authenticated are limited where this version does so: see [limits]"),
-    ),
+    ("unauthorized-ratelimit", Told(UNAUTHENTICATED)),
+    ("unauthorized-ratelimit-rps", Told(UNAUTHENTICATED)),
     ("use-auth-secret", Carried),
     ("user", Carried),
     ("user-quota", Carried),
