@@ -23,6 +23,7 @@ mod model;
 mod naive;
 mod noise;
 mod oracle;
+mod pair;
 mod peers;
 mod permission;
 mod redirect;
@@ -30,3 +31,6 @@ mod refresh;
 mod reload;
 mod reservation;
 mod tcp;
+
+#[path = "../common/random.rs"]
+mod random;

@@ -9,32 +9,11 @@ use turnwell::wire::{Algorithm, AttributeType, Class, Method, TransactionId, Wri
 
 use crate::client::{Client, Received, channel_data, send_indication, udp};
 use crate::harness::{OTHER_PEER, Outcome, PEER, World, addr};
+use crate::random::Random;
 
 const DATAGRAMS: u32 = 1_000_000;
 
-/// A small generator with a fixed seed (xorshift64*).
-struct Random(u64);
-
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() >> 33).unwrap() % bound
-    }
-
-    fn byte(&mut self) -> u8 {
-        self.next().to_be_bytes()[0]
-    }
-
-    fn bytes(&mut self, length: usize) -> Vec<u8> {
-        (0..length).map(|_| self.byte()).collect()
-    }
-
     fn address(&mut self) -> SocketAddr {
         let port = u16::try_from(self.below(65_536)).unwrap();
         let ip = match self.below(2) {
@@ -147,7 +126,7 @@ fn a_million_bad_datagrams_change_nothing() {
     world.permit(&mut client, &[OTHER_PEER]);
     let templates = templates(&mut client);
     let usage = world.relay.usage();
-    let mut random = Random(0x7ea5_0f7e_a50f_7ea5);
+    let mut random = Random::new(1);
     let mut out = Vec::with_capacity(65_536);
     let (mut discarded, mut replied, mut relayed) = (0_u32, 0_u32, 0_u32);
     for _ in 0..DATAGRAMS {

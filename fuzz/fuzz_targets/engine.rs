@@ -1,0 +1,15 @@
+#![no_main]
+#![allow(dead_code, reason = "tests/engine uses all of it")]
+
+#[path = "../../tests/engine/client.rs"]
+mod client;
+#[path = "../../tests/fuzz/engine.rs"]
+mod engine;
+#[path = "../../tests/engine/harness.rs"]
+mod harness;
+#[path = "../../tests/engine/naive.rs"]
+mod naive;
+#[path = "../../tests/engine/pair.rs"]
+mod pair;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| engine::run(input));

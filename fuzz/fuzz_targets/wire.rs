@@ -1,0 +1,6 @@
+#![no_main]
+
+#[path = "../../tests/fuzz/wire.rs"]
+mod wire;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| wire::run(input));
