@@ -270,6 +270,8 @@ fn what_does_not_fit_together_is_refused_at_its_line() {
         ("[api]\nmax-ttl = \"1h\"", 1, "api.default-ttl", "api.max-ttl, which is 1h"),
         ("[api]\nkeys = [\"short\"]", 2, "api.keys[0]", "openssl rand"),
         ("[api]\nlisten = [\"0.0.0.0:80\"]", 2, "api.listen[0]", "there is no API key"),
+        ("[api]\ncertificate = \"chain.pem\"", 1, "api.certificate-key", "or in neither"),
+        ("[api]\ncertificate-key = \"key.pem\"", 1, "api.certificate", "or in neither"),
         ("[api]\nkeys = [\"0123456789abcdef\"]\nlisten = [\"0.0.0.0:80\"]", 3, "api.listen[0]", "insecure-http = true"),
     ];
     for (config, line, key, words) in cases {
@@ -306,9 +308,24 @@ fn every_section_names_its_first_problem() {
 }
 
 #[test]
-fn an_open_api_with_keys_and_consent_is_accepted() {
+fn an_open_api_has_tls_or_consent() {
     let config = "[api]\nkeys = [\"0123456789abcdef\"]\nlisten = [\"0.0.0.0:80\"]\ninsecure-http = true\n";
     assert!(problems(config).is_empty());
+    let listeners = |config: &str| {
+        let folder = Folder::with(config);
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        folder.write("chain.pem", &made.cert.pem(), 0o644);
+        folder.write("key.pem", &made.signing_key.serialize_pem(), 0o600);
+        let config = folder.load().unwrap_or_else(|error| panic!("{error}"));
+        config.fixed.api.iter().map(|listener| listener.tls).collect::<Vec<_>>()
+    };
+    let api = "[api]\nkeys = [\"0123456789abcdef\"]\nlisten = [\"127.0.0.1:1\", \"0.0.0.0:2\"]\n";
+    let of_turn = "[tls]\ncertificate = \"chain.pem\"\nkey = \"key.pem\"\n";
+    let own = "certificate = \"chain.pem\"\ncertificate-key = \"key.pem\"\n";
+    assert_eq!(listeners(&format!("{api}{of_turn}")), [false, true]);
+    assert_eq!(listeners(&format!("{api}insecure-http = true\n{of_turn}")), [false, false]);
+    assert_eq!(listeners(&format!("{api}{own}")), [true, true]);
+    assert_eq!(listeners(&format!("{api}insecure-http = true\n{own}")), [true, true]);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, interval};
 use tracing::{info, warn};
 
-use super::config::{self, Config, Fixed, Reading};
+use super::config::{self, ApiListener, Config, Fixed, Reading};
 use super::diagnosis::Diagnosis;
 use super::exit::Failure;
 use super::http::{self, Api, Facts, Listener, Minting};
@@ -58,7 +58,7 @@ pub(super) struct Running<'a> {
     /// The TCP and TLS listeners with their real ports.
     pub(super) streams: &'a [StreamListener],
     /// The API's listeners with their real ports.
-    pub(super) api: &'a [SocketAddr],
+    pub(super) api: &'a [ApiListener],
     /// The UDP listeners that clients are told of.
     pub(super) reached: &'a [SocketAddr],
     /// The URLs of the server.
@@ -99,7 +99,8 @@ async fn control(
     server.control().set_revoked(&revoked.set());
     let (reloads, requests) = mpsc::channel(MOST_REQUESTS);
     let ports = ports(fixed, server.listening());
-    let facts = Facts { ports, started: unix_now(), page_key: launch.page_key, reloads };
+    let tls = live.api_certificate.as_ref().map(Tls::for_http).transpose().map_err(Failure::internal)?;
+    let facts = Facts { ports, started: unix_now(), page_key: launch.page_key, tls, reloads };
     let api = Arc::new(Api::new(Minting::new(live, uris.clone()), server.control(), revoked, facts));
     let (mut listeners, addresses) = bind(&fixed.api).await?;
     listeners.extend(fixed.api_socket.as_deref().map(bind_socket).transpose()?);
@@ -167,14 +168,14 @@ fn bind_socket(path: &Path) -> Result<Listener, Failure> {
     Ok(Listener::Unix(listener))
 }
 
-async fn bind(addresses: &[SocketAddr]) -> Result<(Vec<Listener>, Vec<SocketAddr>), Failure> {
+async fn bind(wanted: &[ApiListener]) -> Result<(Vec<Listener>, Vec<ApiListener>), Failure> {
     let mut listeners = Vec::new();
     let mut bound = Vec::new();
-    for address in addresses {
-        let failed = |error| Failure::bind_api(*address, &error);
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        bound.push(listener.local_addr().map_err(failed)?);
-        listeners.push(Listener::Tcp(listener));
+    for ApiListener { addr, tls } in wanted.iter().copied() {
+        let failed = |error| Failure::bind_api(addr, &error);
+        let listener = TcpListener::bind(addr).await.map_err(failed)?;
+        bound.push(ApiListener { addr: listener.local_addr().map_err(failed)?, tls });
+        listeners.push(if tls { Listener::Tls(listener) } else { Listener::Tcp(listener) });
     }
     Ok((listeners, bound))
 }

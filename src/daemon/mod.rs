@@ -27,6 +27,7 @@ mod log;
 mod reload;
 mod revoked;
 mod systemd;
+mod trust;
 mod watch;
 
 /// The time in seconds since 1970.

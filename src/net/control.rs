@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::counters::Snapshot;
 use super::history::History;
 use super::shared::{Command, Mailbox};
+use super::stream::{Streams, Transport};
 use crate::credentials::Revocations;
 use crate::relay::{Mono, Now, Relay, RelayId, Session};
 
@@ -35,8 +36,8 @@ pub enum Question {
 pub struct Page {
     /// When the worker looked.
     pub now: Mono,
-    /// What it saw.
-    pub sessions: Vec<Session>,
+    /// What it saw, and over what it reaches each client.
+    pub sessions: Vec<(Session, Transport)>,
     /// Where the next page starts, if there is one.
     pub next: Option<usize>,
 }
@@ -53,10 +54,12 @@ impl fmt::Debug for Question {
 }
 
 impl Question {
-    pub(super) fn answer(self, now: Now, relay: &mut Relay, history: &History) {
+    pub(super) fn answer(self, now: Now, relay: &mut Relay, streams: &Streams, history: &History) {
         match self {
             Question::Sessions(from, reply) => {
                 let (sessions, next) = relay.sessions(from, PAGE);
+                let sessions = sessions.into_iter().map(|session| (streams.transport(&session.client), session));
+                let sessions = sessions.map(|(transport, session)| (session, transport)).collect();
                 reply(Page { now: now.mono, sessions, next });
             }
             Question::Close(id, created, reply) => reply(relay.close_session(id, created)),

@@ -37,6 +37,10 @@ pub struct NetCounters {
     pub accepts_failed: u64,
     /// Connections closed, by [`Closing::index`].
     pub streams_closed: [u64; Closing::ALL.len()],
+    /// TLS handshakes that went through with certificate and signature.
+    pub tls_full: u64,
+    /// TLS handshakes that went on from an earlier session.
+    pub tls_resumed: u64,
     /// Messages queued towards clients on streams.
     pub stream_messages: u64,
     /// Relayed messages that were dropped because a client on a stream did not read them in time.
@@ -101,6 +105,8 @@ impl AddAssign for NetCounters {
         for (sum, more) in self.streams_closed.iter_mut().zip(other.streams_closed) {
             *sum += more;
         }
+        self.tls_full += other.tls_full;
+        self.tls_resumed += other.tls_resumed;
         self.stream_messages += other.stream_messages;
         self.stream_dropped += other.stream_dropped;
         self.restarts += other.restarts;

@@ -35,7 +35,9 @@ pub use control::{Control, Page, Question, Reply};
 pub use counters::{NetCounters, Snapshot};
 pub use history::{DURATION_BOUNDS, Durations, History, UserUsage};
 pub use quota::Quotas;
-pub use stream::{Certificate, CertificateError, Closing, StreamConfig, StreamKind, StreamLimits, StreamListener, Tls};
+pub use stream::{
+    Certificate, CertificateError, Closing, StreamConfig, StreamKind, StreamLimits, StreamListener, Tls, Transport,
+};
 
 use crate::relay::{self, DefaultFamily, Discovery, Evidence, Live, PortShare, RelayAddress};
 use clock::Clock;

@@ -13,7 +13,10 @@ fn bench(arguments: &[&str]) -> Output {
 
 /// A short run whose every packet arrives: with as few under way as fit into any kernel's default buffers.
 fn measured(server: &Dev, arguments: &str) -> Value {
-    let (address, pid) = (server.address().to_string(), server.process.id().to_string());
+    let by = |transport: &str| arguments.contains(&format!("--transport {transport}")).then(|| transport.to_owned());
+    let listener = ["tcp", "tls"].into_iter().find_map(by).unwrap_or_else(|| "listen".to_owned());
+    let address = server.ready[&listener][0].as_str().expect("an address").to_owned();
+    let pid = server.process.id().to_string();
     let mut all = vec![address.as_str(), "--secret", server.text("secret"), "--pid", pid.as_str(), "--json"];
     all.extend(["--warm-up", "0"]);
     all.extend(arguments.split(' '));
@@ -35,6 +38,10 @@ fn every_mode_delivers_what_it_offers() {
         "--mode peer-to-client --clients 8 --peers 3 --packets 500 --window 64",
         "--mode peer-to-client --clients 4 --burst 16 --packets 640 --window 64 --indications",
         "--mode both --clients 8 --packets 500 --rate 5000",
+        "--transport tcp --mode both --clients 8 --packets 500 --window 64",
+        "--transport tls --mode both --clients 8 --packets 500 --window 64",
+        "--transport tls --mode client-to-peer --clients 2 --burst 16 --payload 8000 --packets 320 --window 32",
+        "--transport tls --mode peer-to-client --clients 4 --burst 16 --packets 640 --window 64 --indications",
         "--mode relay-to-relay --clients 8 --packets 500 --window 64",
         "--mode ping-pong --clients 2 --packets 50",
         "--mode binding --clients 8 --packets 500 --window 64",

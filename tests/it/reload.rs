@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 
 use crate::served::{LOCAL, Served, free_port};
 use crate::sessions::run;
-use crate::streams::{binding, tls};
+use crate::streams::binding;
 use crate::support::{Folder, PATIENCE, Serve, TURNWELL, http};
+use crate::tls::connect as tls;
 
 fn config(port: u16, key: &str, more: &str) -> String {
     format!(

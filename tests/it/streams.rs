@@ -2,25 +2,14 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use turnwell::wire::{AttributeType, Class, Frame, Message, Method, TransactionId, Writer, frame};
 
-use crate::support::{Dev, Folder, PATIENCE, Serve};
+use crate::support::{Dev, Folder, Serve};
+use crate::tls::{TlsClient, connect as tls, plain as connect, renew};
 
 /// More than a connection costs, and far less than a queue may hold.
 const PER_SILENT_CONNECTION: u64 = 16 * 1024;
-
-fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).expect("a connection");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-    stream.set_write_timeout(Some(PATIENCE)).expect("a time-out");
-    stream.set_nodelay(true).expect("no delay");
-    stream
-}
 
 fn request(number: u8) -> Vec<u8> {
     let mut out = Vec::new();
@@ -71,26 +60,6 @@ fn dev_with(config: &str, flags: &[&str]) -> (Folder, Dev) {
     let path = folder.config();
     let dev = Dev::start(&[&["--config", path.to_str().expect("a path")], flags].concat());
     (folder, dev)
-}
-
-pub(crate) type TlsClient = StreamOwned<ClientConnection, TcpStream>;
-
-pub(crate) fn tls(address: SocketAddr, name: &str, root: &[u8], alpn: &[&str]) -> io::Result<TlsClient> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(root) {
-        roots.add(certificate.expect("a certificate")).expect("a root");
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let mut config = builder.expect("versions").with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-    let name = ServerName::try_from(name.to_owned()).expect("a name");
-    let mut client = ClientConnection::new(Arc::new(config), name).expect("a client");
-    let mut stream = connect(address);
-    while client.is_handshaking() {
-        client.complete_io(&mut stream)?;
-    }
-    Ok(StreamOwned::new(client, stream))
 }
 
 /// The program's resident memory in bytes.
@@ -261,19 +230,13 @@ fn a_certificate_is_swapped_without_touching_connections() {
         "[listen]\nudp = [\"127.0.0.1:0\"]\ntls = [\"127.0.0.1:{port}\"]\n[api]\nlisten = []\n\
          [tls]\ncertificate = \"chain.pem\"\nkey = \"key.pem\"\n"
     ));
-    let renew = || {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-        folder.write("chain.pem", &made.cert.pem(), 0o644);
-        folder.write("key.pem", &made.signing_key.serialize_pem(), 0o600);
-        made.cert.pem().into_bytes()
-    };
     let at = SocketAddr::from(([127, 0, 0, 1], port));
-    let first = renew();
+    let first = renew(&folder);
     let serve = Serve::start(&folder.config());
     serve.notified("READY=1");
     let mut old: Vec<TlsClient> = (0..20).map(|_| tls(at, "localhost", &first, &[]).expect("a handshake")).collect();
 
-    let second = renew();
+    let second = renew(&folder);
     serve.process.signal("HUP");
     serve.notified("STATUS=relaying, configuration reloaded");
     for client in &mut old {

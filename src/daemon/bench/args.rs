@@ -1,11 +1,14 @@
 //! The command line of `turnwell bench`, and the plan it becomes.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use rustls::ClientConfig;
 
 use super::error::BenchError;
+use crate::daemon::trust::{self, Trust};
 
 /// Loads a STUN/TURN server and measures what comes back
 ///
@@ -14,7 +17,7 @@ use super::error::BenchError;
 /// it was.
 #[derive(Args, Clone, Debug)]
 pub struct BenchArgs {
-    /// The server; port 3478 when left out
+    /// The server; port 3478 when left out, for TLS 5349
     #[arg(value_name = "HOST[:PORT]")]
     pub server: String,
 
@@ -135,6 +138,8 @@ pub enum Transport {
     Udp,
     /// A connection for each client
     Tcp,
+    /// The same over TLS, whatever certificate the server has
+    Tls,
 }
 
 /// How fast to send.
@@ -151,6 +156,8 @@ pub(super) enum Pace {
 pub(super) struct Plan {
     pub(super) args: BenchArgs,
     pub(super) server: SocketAddr,
+    /// For clients over TLS.
+    pub(super) tls: Option<Arc<ClientConfig>>,
     pub(super) clients: usize,
     pub(super) burst: usize,
     pub(super) pace: Pace,
@@ -190,10 +197,12 @@ impl Plan {
         let two_bursts = u64::from(clients) * u64::from(args.burst) * 2;
         let default = if args.burst == 1 { DEFAULT_WINDOW } else { two_bursts.min(LARGEST_DEFAULT_WINDOW) };
         let window = args.window.unwrap_or(default);
+        let is_tls = args.transport == Transport::Tls;
         #[allow(clippy::cast_precision_loss, reason = "at most 50 million")]
         let pace = args.rate.map_or(Pace::Window(window.max(u64::from(args.burst))), |rate| Pace::Rate(rate as f64));
         Ok(Plan {
-            server: resolve(&args.server)?,
+            server: resolve(&args.server, if is_tls { TLS_PORT } else { DEFAULT_PORT })?,
+            tls: is_tls.then(|| trust::client(Trust::Any)).transpose().map_err(BenchError::system("TLS"))?,
             clients: clients as usize,
             burst: args.burst as usize,
             pace,
@@ -205,17 +214,18 @@ impl Plan {
     }
 }
 
-fn resolve(server: &str) -> Result<SocketAddr, BenchError> {
+fn resolve(server: &str, port: u16) -> Result<SocketAddr, BenchError> {
     let failed = |error| BenchError::Resolve { server: server.to_owned(), error };
     if let Ok(ip) = server.trim_matches(['[', ']']).parse::<IpAddr>() {
-        return Ok(SocketAddr::new(ip, DEFAULT_PORT));
+        return Ok(SocketAddr::new(ip, port));
     }
-    let found = if server.contains(':') { server.to_socket_addrs() } else { (server, DEFAULT_PORT).to_socket_addrs() };
+    let found = if server.contains(':') { server.to_socket_addrs() } else { (server, port).to_socket_addrs() };
     let nothing = || failed(std::io::Error::new(std::io::ErrorKind::NotFound, "no address"));
     found.map_err(failed)?.next().ok_or_else(nothing)
 }
 
 const DEFAULT_PORT: u16 = 3478;
+const TLS_PORT: u16 = 5349;
 
 #[cfg(test)]
 mod tests {
@@ -243,7 +253,7 @@ mod tests {
             ("[::1]", "[::1]:3478"),
             ("[::1]:9", "[::1]:9"),
         ] {
-            assert_eq!(resolve(text).unwrap(), address.parse().unwrap(), "{text}");
+            assert_eq!(resolve(text, 3478).unwrap(), address.parse().unwrap(), "{text}");
         }
     }
 

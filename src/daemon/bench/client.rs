@@ -173,7 +173,7 @@ mod tests {
     const ID: TransactionId = TransactionId([7; 12]);
 
     fn client() -> Client {
-        let link = Link::open(Transport::Udp, "127.0.0.1:9".parse().unwrap()).unwrap();
+        let link = Link::open(Transport::Udp, "127.0.0.1:9".parse().unwrap(), None).unwrap();
         Client::new(link, Rc::new(Account::new("u".to_owned(), "p".to_owned())))
     }
 

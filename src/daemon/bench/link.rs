@@ -4,6 +4,9 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use rustls::ClientConfig;
 
 use super::args::Transport;
 use super::stream::Stream;
@@ -17,7 +20,7 @@ const BUFFER: usize = 4 << 20;
 #[derive(Debug)]
 pub(super) enum Link {
     Udp(UdpSocket),
-    Tcp(Stream),
+    Stream(Stream),
 }
 
 /// Frames of one size that arrived together.
@@ -30,7 +33,7 @@ pub(super) struct Run<'a> {
 }
 
 impl Link {
-    pub(super) fn open(transport: Transport, server: SocketAddr) -> io::Result<Link> {
+    pub(super) fn open(transport: Transport, server: SocketAddr, tls: Option<&Arc<ClientConfig>>) -> io::Result<Link> {
         match transport {
             Transport::Udp => {
                 let any = match server {
@@ -41,14 +44,14 @@ impl Link {
                 socket.connect(server)?;
                 Ok(Link::Udp(socket))
             }
-            Transport::Tcp => Stream::open(server).map(Link::Tcp),
+            Transport::Tcp | Transport::Tls => Stream::open(server, tls).map(Link::Stream),
         }
     }
 
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Link::Udp(socket) => socket.local_addr(),
-            Link::Tcp(stream) => stream.local_addr(),
+            Link::Stream(stream) => stream.local_addr(),
         }
     }
 
@@ -57,14 +60,14 @@ impl Link {
     pub(super) fn send(&self, scratch: &mut SendBatch, frame: &[u8], copies: usize) -> io::Result<usize> {
         match self {
             Link::Udp(socket) => send_copies(socket, scratch, [(None, frame)], copies),
-            Link::Tcp(stream) => stream.send(frame, copies),
+            Link::Stream(stream) => stream.send(frame, copies),
         }
     }
 
     /// Receives what one call yields; `None` when there is nothing. `buffer` must hold [`LARGEST`] bytes.
     pub(super) fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<Run<'a>>> {
         match self {
-            Link::Tcp(stream) => stream.receive(buffer),
+            Link::Stream(stream) => stream.receive(buffer),
             Link::Udp(socket) => match receive_one(socket, buffer) {
                 Ok(received) => {
                     let run = buffer.get(..received.length).unwrap_or_default();
@@ -83,7 +86,7 @@ impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Link::Udp(socket) => socket.as_fd(),
-            Link::Tcp(stream) => stream.as_fd(),
+            Link::Stream(stream) => stream.as_fd(),
         }
     }
 }
@@ -140,7 +143,7 @@ mod tests {
     fn copies_are_counted_whole_and_in_parts() {
         let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let peer = open_udp(localhost).unwrap();
-        let link = Link::open(Transport::Udp, peer.local_addr().unwrap()).unwrap();
+        let link = Link::open(Transport::Udp, peer.local_addr().unwrap(), None).unwrap();
         let mut scratch = SendBatch::new();
         let mut buffer = vec![0; LARGEST];
         for copies in [1, 2, 64, 65, 130] {
@@ -157,7 +160,7 @@ mod tests {
     fn a_glued_run_is_counted() {
         let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let peer = open_udp(localhost).unwrap();
-        let link = Link::open(Transport::Udp, peer.local_addr().unwrap()).unwrap();
+        let link = Link::open(Transport::Udp, peer.local_addr().unwrap(), None).unwrap();
         let mut scratch = SendBatch::new();
         let mut buffer = vec![0; LARGEST];
         assert!(link.receive(&mut buffer).unwrap().is_none());

@@ -18,6 +18,7 @@ mod process;
 mod progress;
 mod report;
 mod runs;
+mod seal;
 mod setup;
 mod stream;
 mod transact;

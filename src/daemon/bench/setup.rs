@@ -36,7 +36,7 @@ pub(super) fn open_clients(plan: &Plan, count: usize) -> Result<Vec<Client>, Ben
 
 /// A new socket to the server.
 pub(super) fn open_link(plan: &Plan) -> Result<Link, BenchError> {
-    Link::open(plan.args.transport, plan.server).map_err(BenchError::system("a client's socket"))
+    Link::open(plan.args.transport, plan.server, plan.tls.as_ref()).map_err(BenchError::system("a client's socket"))
 }
 
 /// Opens the peers' sockets where the server can reach them.

@@ -1,12 +1,16 @@
-//! A client's connection over TCP: frames become bytes and back (RFC 8656 §12.5).
+//! A client's connection over TCP or TLS: frames become bytes and back (RFC 8656 §12.5).
 
 use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ClientConfig;
+
 use super::link::Run;
+use super::seal::Seal;
 use crate::net::sys::{Epoll, Events, Interest, TcpOptions, TcpStream, connect_tcp};
 use crate::wire::{Frame, frame, padding};
 
@@ -24,13 +28,16 @@ pub(super) struct Stream {
 struct State {
     /// Accepted by [`Stream::send`], not yet by the kernel.
     unsent: Vec<u8>,
+    /// The same before it is sealed.
+    plain: Vec<u8>,
+    seal: Option<Seal>,
     /// The beginning of a frame.
     partial: Vec<u8>,
 }
 
 impl Stream {
-    /// Connects, and waits until that is done.
-    pub(super) fn open(server: SocketAddr) -> io::Result<Stream> {
+    /// Connects, shakes hands if it is for TLS, and waits until that is done.
+    pub(super) fn open(server: SocketAddr, tls: Option<&Arc<ClientConfig>>) -> io::Result<Stream> {
         let any = match server {
             SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -41,9 +48,29 @@ impl Stream {
         if epoll.wait(&mut Events::with_capacity(1), Some(PATIENCE))? == 0 {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        match socket.take_error()? {
-            Some(error) => Err(error),
-            None => Ok(Stream { socket, state: RefCell::default() }),
+        if let Some(error) = socket.take_error()? {
+            return Err(error);
+        }
+        let seal = tls.map(|tls| Seal::new(tls, server)).transpose()?;
+        let stream = Stream { socket, state: RefCell::new(State { seal, ..State::default() }) };
+        stream.shake_hands(&epoll)?;
+        Ok(stream)
+    }
+
+    fn shake_hands(&self, epoll: &Epoll) -> io::Result<()> {
+        let State { unsent, seal: Some(seal), .. } = &mut *self.state.borrow_mut() else { return Ok(()) };
+        epoll.modify(&self.socket, 0, Interest::READ)?;
+        loop {
+            seal.seal(&[], unsent)?;
+            // A handshake fits into the buffer of a new socket.
+            self.flush(unsent)?;
+            if !seal.is_handshaking() {
+                return Ok(());
+            }
+            if epoll.wait(&mut Events::with_capacity(1), Some(PATIENCE))? == 0 {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            seal.read(&self.socket, &mut [])?;
         }
     }
 
@@ -53,14 +80,19 @@ impl Stream {
 
     /// Sends a frame `copies` times, padded. What was begun is finished first; while that cannot be, none is taken.
     pub(super) fn send(&self, frame: &[u8], copies: usize) -> io::Result<usize> {
-        let State { unsent, .. } = &mut *self.state.borrow_mut();
+        let State { unsent, plain, seal, .. } = &mut *self.state.borrow_mut();
         self.flush(unsent)?;
         if !unsent.is_empty() {
             return Ok(0);
         }
+        let frames = if seal.is_some() { &mut *plain } else { &mut *unsent };
         for _ in 0..copies {
-            unsent.extend_from_slice(frame);
-            unsent.resize(unsent.len() + padding(frame.len()), 0);
+            frames.extend_from_slice(frame);
+            frames.resize(frames.len() + padding(frame.len()), 0);
+        }
+        if let Some(seal) = seal {
+            seal.seal(plain, unsent)?;
+            plain.clear();
         }
         self.flush(unsent)?;
         Ok(copies)
@@ -68,13 +100,19 @@ impl Stream {
 
     /// Receives what one call yields, in `buffer`: the first whole frame, and how many there are with it.
     pub(super) fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<Run<'a>>> {
-        let State { partial, .. } = &mut *self.state.borrow_mut();
+        let State { partial, seal, .. } = &mut *self.state.borrow_mut();
         let kept = partial.len();
         let Some((before, rest)) = buffer.split_at_mut_checked(kept) else {
             return Err(io::ErrorKind::OutOfMemory.into());
         };
-        let length = match self.socket.read(rest) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+        let read = match seal {
+            None => self.socket.read(rest).and_then(|length| match length {
+                0 => Err(io::ErrorKind::UnexpectedEof.into()),
+                length => Ok(length),
+            }),
+            Some(seal) => seal.read(&self.socket, rest),
+        };
+        let length = match read {
             Ok(length) => kept + length,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             Err(error) => return Err(error),
@@ -128,7 +166,7 @@ mod tests {
     #[test]
     fn frames_are_padded_on_the_way_and_counted_in_pieces() {
         let listener = listen_tcp("127.0.0.1:0".parse().unwrap(), TcpOptions::default()).unwrap();
-        let stream = Stream::open(listener.local_addr().unwrap()).unwrap();
+        let stream = Stream::open(listener.local_addr().unwrap(), None).unwrap();
         let (server, _) = listener.accept().unwrap();
         let ready = |fd: BorrowedFd<'_>| {
             let epoll = Epoll::new().unwrap();

@@ -1,19 +1,26 @@
-//! How the commands that watch and steer a running server reach it: its HTTP API, over TCP or the Unix socket.
+//! How the commands that watch and steer a running server reach it: its HTTP API, over TCP, TLS or the Unix socket.
+//!
+//! Over TLS the server must show the very certificate that the configuration names; one that is named by `--api` must
+//! show one that this machine trusts.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::http::header::{AUTHORIZATION, HOST};
+use axum::http::uri::Authority;
 use axum::http::{Method, Request, StatusCode};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
 
 use super::super::config::Config;
 use super::super::exit::{self, Failure};
+use super::super::trust::{self, Trust};
 
 /// Names the key when `--key-file` does not.
 const VARIABLE: &str = "TURNWELL_API_KEY";
@@ -23,9 +30,12 @@ const LONGEST_ANSWER: usize = 64 << 20;
 /// Where the server is and with which key to call it.
 #[derive(clap::Args)]
 pub(super) struct Target {
-    /// The API: http://ADDR:PORT or the path of its Unix socket [default: as the configuration says]
+    /// The API: http://HOST:PORT, https://HOST:PORT or the path of its Unix socket [default: as the configuration says]
     #[arg(long, value_name = "URL|PATH")]
     api: Option<String>,
+    /// Trust the certificates in this file, too, when --api is an https:// URL
+    #[arg(long, value_name = "FILE", requires = "api")]
+    ca: Option<PathBuf>,
     /// A file with an API key of the scope admin [default: $TURNWELL_API_KEY; a trusted socket needs none]
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
@@ -43,8 +53,8 @@ impl Target {
 
     /// Calls the server and returns what it answered, refusals included.
     pub(super) fn ask(&self, method: &Method, path: &str) -> Result<(StatusCode, Value), Failure> {
-        let address = match &self.api {
-            Some(address) => address.clone(),
+        let (address, trust) = match &self.api {
+            Some(address) => (address.clone(), Trust::Roots(self.ca.clone())),
             None => self.configured()?,
         };
         let key = self.key()?;
@@ -52,8 +62,8 @@ impl Target {
             .enable_all()
             .build()
             .map_err(|error| Failure::system("cannot call the server", &error))?;
-        let called = runtime
-            .block_on(async { tokio::time::timeout(PATIENCE, exchange(&address, method, path, key.as_deref())).await });
+        let exchange = exchange(&address, trust, method, path, key.as_deref());
+        let called = runtime.block_on(async { tokio::time::timeout(PATIENCE, exchange).await });
         let failed = |error: &dyn std::fmt::Display| {
             let what = format!("cannot call the server at {address}: {error}");
             Failure::new(exit::UNAVAILABLE, what, "is it running? --api names another address or socket")
@@ -82,15 +92,17 @@ impl Target {
         Err(Failure::new(exit::UNAVAILABLE, format!("the server refused: {detail} ({status}, {code})"), remedy))
     }
 
-    fn configured(&self) -> Result<String, Failure> {
+    fn configured(&self) -> Result<(String, Trust), Failure> {
         let config = Config::load(&super::config_path(self.config.clone()))?;
         if let Some(socket) = &config.fixed.api_socket {
-            return Ok(socket.display().to_string());
+            return Ok((socket.display().to_string(), Trust::Roots(None)));
         }
         let listener = config.fixed.api.first().ok_or_else(|| {
             Failure::new(exit::CONFIG, "api.listen: the API is switched off", "set api.listen or api.socket")
         })?;
-        Ok(format!("http://{}", super::dev::nearest(*listener)))
+        let shown = config.live.api_certificate.as_ref().and_then(|certificate| certificate.first());
+        let trust = shown.map_or(Trust::Roots(None), |shown| Trust::Only(shown.clone()));
+        Ok((super::dev::url(listener), trust))
     }
 
     fn key(&self) -> Result<Option<String>, Failure> {
@@ -107,6 +119,7 @@ impl Target {
 
 async fn exchange(
     address: &str,
+    trust: Trust,
     method: &Method,
     path: &str,
     key: Option<&str>,
@@ -116,10 +129,17 @@ async fn exchange(
         request = request.header(AUTHORIZATION, format!("Bearer {key}"));
     }
     let request = request.body(Body::empty())?;
-    match address.strip_prefix("http://") {
-        Some(authority) => send(TcpStream::connect(authority.trim_end_matches('/')).await?, request).await,
-        None => send(UnixStream::connect(Path::new(address)).await?, request).await,
+    if let Some(authority) = address.strip_prefix("http://") {
+        return send(TcpStream::connect(authority.trim_end_matches('/')).await?, request).await;
     }
+    let Some(authority) = address.strip_prefix("https://") else {
+        return send(UnixStream::connect(Path::new(address)).await?, request).await;
+    };
+    let authority: Authority = authority.trim_end_matches('/').parse()?;
+    let name = ServerName::try_from(authority.host().trim_matches(['[', ']']).to_owned())?;
+    let client = trust::client(trust)?;
+    let stream = TcpStream::connect(authority.as_str()).await?;
+    send(TlsConnector::from(client).connect(name, stream).await?, request).await
 }
 
 async fn send<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(

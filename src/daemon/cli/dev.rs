@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::super::config::file::{ApiClient, ChannelNumbers};
 use super::super::config::units::{Address, BitRate, Cidr, Endpoint, Period, PortRange, SecretText};
-use super::super::config::{ApiKeys, Config, File, Reading, Scope, Source};
+use super::super::config::{ApiKeys, ApiListener, Config, File, Reading, Scope, Source};
 use super::super::exit::Failure;
 use super::super::ice::{Answer, IceServer, Order, Policy, Wildcard};
 use super::super::lifecycle::{self, Launch, Running};
@@ -201,7 +201,7 @@ fn listen_for_streams(file: &mut File, args: &Args) {
 fn warn(config: &Config) {
     eprintln!("turnwell dev: FOR DEVELOPMENT ONLY. Whoever has a credential reaches this machine and its networks");
     eprintln!("  through the relay: {} are allowed as peers.", ALLOWED.join(", "));
-    if config.fixed.api.iter().any(|address| !address.ip().is_loopback()) {
+    if config.fixed.api.iter().any(|listener| !listener.tls && !listener.addr.ip().is_loopback()) {
         eprintln!(
             "  The API listens beyond this machine without TLS: key and credentials cross the network in plain text."
         );
@@ -244,7 +244,7 @@ impl<'a> Ready<'a> {
             tcp: streams(StreamKind::Tcp),
             tls: streams(StreamKind::Tls),
             certificate,
-            api: running.api.first().map(|address| format!("http://{}", nearest(*address))).unwrap_or_default(),
+            api: running.api.first().map(url).unwrap_or_default(),
             api_key: &kit.api_key,
             secret: &kit.secret,
             realm: credentials.realm(),
@@ -283,8 +283,14 @@ turnutils_uclient {family} -c -W {secret} -u dev -e {host} -r 3480 -n 100 -p {po
     }
 }
 
+/// The API's URL for whoever is on this machine.
+pub(in crate::daemon) fn url(listener: &ApiListener) -> String {
+    let scheme = if listener.tls { "https" } else { "http" };
+    format!("{scheme}://{}", nearest(listener.addr))
+}
+
 /// Where a client on this machine reaches a listener.
-pub(in crate::daemon) fn nearest(address: SocketAddr) -> SocketAddr {
+fn nearest(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(v4) if v4.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(v6) if v6.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),

@@ -24,7 +24,7 @@ mod status;
 mod throwaway;
 
 #[cfg(feature = "doctor")]
-pub(super) use dev::nearest;
+pub(super) use dev::url;
 
 /// Names the configuration file when `--config` does not.
 const VARIABLE: &str = "TURNWELL_CONFIG";

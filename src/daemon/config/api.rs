@@ -4,13 +4,15 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::MintRules;
 use super::api_key::{ApiKeys, Client, Scope};
 use super::file;
 use super::problem::Fault;
 use super::resolve::without_overlap;
 use super::secret::Places;
+use super::streams::Pair;
 use super::units::Period;
+use super::{ApiListener, MintRules};
+use crate::net::Certificate;
 
 const LONGEST_ID: usize = 64;
 const LONGEST_PREFIX: usize = 64;
@@ -61,8 +63,9 @@ impl file::Api {
         Ok(keys)
     }
 
-    /// Where the API listens: on loopback, or with keys and the operator's word that plain text is all right.
-    pub(super) fn listeners(&self) -> Result<Vec<SocketAddr>, Fault> {
+    /// Where the API listens: on loopback; elsewhere with keys, and with TLS or the operator's word that plain text is
+    /// all right. `has_certificate` tells whether TURN has a certificate.
+    pub(super) fn listeners(&self, has_certificate: bool) -> Result<Vec<ApiListener>, Fault> {
         let has_key = !self.keys.is_empty() || !self.key_files.is_empty() || !self.clients.is_empty();
         let beyond = |listener: &(usize, SocketAddr)| !listener.1.ip().is_loopback();
         let listeners = self.listen.iter().map(|endpoint| endpoint.0);
@@ -77,14 +80,30 @@ impl file::Api {
             if !has_key {
                 return wrong("there is no API key", "set api.clients or api.key-files, or listen on 127.0.0.1");
             }
-            if !self.insecure_http {
+            if self.speaks_tls(listener) && self.certificate.is_empty() && !has_certificate {
                 return wrong(
-                    "the API speaks plain HTTP, so that keys and credentials could be read on the way",
-                    "listen on 127.0.0.1 behind a TLS proxy, or set api.insecure-http = true if the network is trusted",
+                    "there is no certificate, so that keys and credentials could be read on the way",
+                    "set api.certificate and api.certificate-key, or those of [tls]; or listen on 127.0.0.1, or set \
+                     api.insecure-http = true if the network is trusted",
                 );
             }
         }
-        without_overlap("api.listen", self.listen.iter().map(|endpoint| endpoint.0).collect())
+        let listeners = without_overlap("api.listen", self.listen.iter().map(|endpoint| endpoint.0).collect())?;
+        Ok(listeners.into_iter().map(|addr| ApiListener { addr, tls: self.speaks_tls(addr) }).collect())
+    }
+
+    fn speaks_tls(&self, listener: SocketAddr) -> bool {
+        !self.certificate.is_empty() || !(listener.ip().is_loopback() || self.insecure_http)
+    }
+
+    /// The API's own certificate, if it has one; else that of TURN serves.
+    pub(super) fn certificate(&self, places: &Places) -> Result<Option<Certificate>, Fault> {
+        let pair = Pair {
+            certificate: ("api.certificate", &self.certificate),
+            key: ("api.certificate-key", &self.certificate_key),
+            remedy: "name the PEM files in api.certificate and api.certificate-key, or in neither",
+        };
+        pair.load(false, places)
     }
 
     pub(super) fn socket(&self) -> Result<Option<PathBuf>, Fault> {

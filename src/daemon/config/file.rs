@@ -383,6 +383,11 @@ pub struct Api {
     pub listen: Vec<Endpoint>,
     /// A Unix socket on which the API listens as well; empty = none.
     pub socket: String,
+    /// File with the certificate chain that the API shows, in PEM: all of `listen` then speaks HTTPS. Empty = plain HTTP
+    /// on loopback, and elsewhere HTTPS with the certificate of `[tls]`.
+    pub certificate: String,
+    /// File with its private key in PEM.
+    pub certificate_key: String,
     /// Whether whoever may open the socket may do everything without a key.
     pub socket_trusted: bool,
     /// Who may call, for what.
@@ -403,7 +408,8 @@ pub struct Api {
     pub cors_origins: Vec<String>,
     /// Whether `/metrics` answers callers on this machine without a key.
     pub metrics_open: bool,
-    /// Allows an address other than loopback without TLS: keys and credentials then cross the network in plain text.
+    /// Allows plain HTTP on an address other than loopback: keys and credentials then cross the network in plain text.
+    /// Without meaning once there is `certificate`.
     pub insecure_http: bool,
 }
 
@@ -412,6 +418,8 @@ impl Default for Api {
         Api {
             listen: "127.0.0.1:8478".parse().into_iter().collect(),
             socket: String::new(),
+            certificate: String::new(),
+            certificate_key: String::new(),
             socket_trusted: false,
             clients: Vec::new(),
             keys: Vec::new(),

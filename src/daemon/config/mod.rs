@@ -75,7 +75,7 @@ pub struct Fixed {
     /// The addresses of NAT behaviour discovery; none: off.
     pub discovery: Vec<Discovery>,
     /// Where the HTTP API listens.
-    pub api: Vec<SocketAddr>,
+    pub api: Vec<ApiListener>,
     /// The Unix socket on which it listens as well.
     pub api_socket: Option<PathBuf>,
     /// The folder for what has to survive a restart, if there is one.
@@ -94,12 +94,23 @@ pub struct Live {
     pub drain_timeout: Duration,
     /// What TLS listeners show.
     pub certificate: Option<Certificate>,
+    /// What the listeners of the API show that speak TLS.
+    pub api_certificate: Option<Certificate>,
     /// What the HTTP API and `turnwell credentials` need.
     pub mint: MintRules,
     /// The least severe level that is logged.
     pub log_level: LogLevel,
     /// Whether the log shortens addresses and user names.
     pub shorten_log: bool,
+}
+
+/// Where the HTTP API listens, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ApiListener {
+    /// The address.
+    pub addr: SocketAddr,
+    /// Whether it speaks HTTPS.
+    pub tls: bool,
 }
 
 /// Who may mint credentials, and how long they may be valid.
@@ -190,7 +201,7 @@ impl Fixed {
         let relay_ports = faults.keep(file.relay.ports(workers.unwrap_or_default()));
         let relays = faults.keep(file.relay.relays());
         let discovery = faults.keep(file.discovery.families());
-        let api = faults.keep(file.api.listeners());
+        let api = faults.keep(file.api.listeners(!file.tls.certificate.is_empty()));
         let api_socket = faults.keep(file.api.socket());
         let (receive_buffer, send_buffer) = file.listen.buffers();
         Some(Fixed {
@@ -339,6 +350,7 @@ impl Live {
         let needed = !(file.listen.tls.is_empty() && file.listen.auto.is_empty());
         let host = public_host.flatten();
         let certificate = faults.keep(file.tls.certificate(needed, host.as_deref(), places));
+        let api_certificate = faults.keep(file.api.certificate(places));
         let relay = relay::Live {
             credentials: Arc::new(credentials?),
             peers: file.peers.policy(),
@@ -352,11 +364,13 @@ impl Live {
             alternates: alternates?,
             tcp: file.relay.tcp(),
         };
+        let certificate = certificate?;
         Some(Live {
             relay: Arc::new(relay),
             quotas: file.limits.quotas(),
             drain_timeout: file.server.drain_timeout.duration(),
-            certificate: certificate?,
+            api_certificate: api_certificate?.or_else(|| certificate.clone()),
+            certificate,
             mint: mint?,
             log_level: file.log.level,
             shorten_log: file.log.shorten,

@@ -68,76 +68,97 @@ impl file::Tls {
         public_host: Option<&str>,
         places: &Places,
     ) -> Result<Option<Certificate>, Fault> {
-        let remedy =
-            "name the PEM files in tls.certificate and tls.key, or remove the listeners in listen.tls and auto";
-        match (self.certificate.is_empty(), self.key.is_empty()) {
-            (true, true) if !needed => return Ok(None),
-            (true, _) => return Err(Fault::new("tls.certificate", "TLS needs a certificate chain", remedy)),
-            (false, true) => return Err(Fault::new("tls.key", "the certificate's private key is missing", remedy)),
-            (false, false) => {}
-        }
-        let chain_path = places.find("tls.certificate", &self.certificate)?;
-        let key_path = places.find("tls.key", &self.key)?;
-        let chain = read("tls.certificate", &chain_path, false)?;
-        let key = read("tls.key", &key_path, true)?;
-        let certificate =
-            Certificate::from_pem(&chain, &key).map_err(|error| unusable(error, &chain_path, &key_path))?;
-        let shown = chain_path.display();
+        let pair = Pair {
+            certificate: ("tls.certificate", &self.certificate),
+            key: ("tls.key", &self.key),
+            remedy: "name the PEM files in tls.certificate and tls.key, or remove the listeners in listen.tls and auto",
+        };
+        let Some(certificate) = pair.load(needed, places)? else { return Ok(None) };
         if let Some(host) = public_host.filter(|host| !certificate.is_for(host)) {
+            let file = &self.certificate;
             return Err(Fault::new(
                 "tls.certificate",
-                format!("the certificate in {shown} is not for {host}, the server.public-host that clients are told"),
+                format!("the certificate in {file} is not for {host}, the server.public-host that clients are told"),
                 format!("use a certificate that names {host}, or correct server.public-host"),
-            ));
-        }
-        let now = unix_now();
-        if certificate.not_after() < now {
-            let days = (now - certificate.not_after()) / 86_400;
-            return Err(Fault::new(
-                "tls.certificate",
-                format!("the certificate in {shown} has expired, {days} days ago"),
-                "renew it; a server that runs takes the new one on SIGHUP",
-            ));
-        }
-        if certificate.not_before() > now {
-            return Err(Fault::new(
-                "tls.certificate",
-                format!("the certificate in {shown} is not valid yet"),
-                "look at the clock of this machine, or at the certificate: `openssl x509 -noout -dates -in FILE`",
             ));
         }
         Ok(Some(certificate))
     }
 }
 
-fn unusable(error: CertificateError, chain: &Path, key: &Path) -> Fault {
-    let (chain, key) = (chain.display(), key.display());
-    match error {
-        CertificateError::NoCertificate => Fault::new(
-            "tls.certificate",
-            format!("{chain} has no certificate in PEM"),
-            "name the file with the whole chain, often called fullchain.pem",
-        ),
-        CertificateError::BadCertificate => Fault::new(
-            "tls.certificate",
-            format!("{chain} has a certificate that cannot be read"),
-            "look at it with `openssl x509 -noout -text -in FILE`",
-        ),
-        CertificateError::NoKey => Fault::new(
-            "tls.key",
-            format!("{key} has no private key in PEM"),
-            "name the file of the private key, often called privkey.pem; it must not be encrypted",
-        ),
-        CertificateError::BadKey => Fault::new(
-            "tls.key",
-            format!("the private key in {key} is of a kind that is not supported"),
-            "use an ECDSA (P-256, P-384), Ed25519 or RSA key",
-        ),
-        CertificateError::Mismatch => Fault::new(
-            "tls.key",
-            format!("the private key in {key} does not belong to the first certificate in {chain}"),
-            "put the server's own certificate first, and name the key that it was made for",
-        ),
+/// The two keys that name a certificate and its private key, with the files that they name.
+pub(super) struct Pair<'a> {
+    pub(super) certificate: (&'static str, &'a str),
+    pub(super) key: (&'static str, &'a str),
+    /// What to do when one is missing.
+    pub(super) remedy: &'static str,
+}
+
+impl Pair<'_> {
+    /// Reads both and checks that they belong together and are valid now.
+    pub(super) fn load(&self, needed: bool, places: &Places) -> Result<Option<Certificate>, Fault> {
+        let Pair { certificate: (chain_name, chain_file), key: (key_name, key_file), remedy } = *self;
+        match (chain_file.is_empty(), key_file.is_empty()) {
+            (true, true) if !needed => return Ok(None),
+            (true, _) => return Err(Fault::new(chain_name, "TLS needs a certificate chain", remedy)),
+            (false, true) => return Err(Fault::new(key_name, "the certificate's private key is missing", remedy)),
+            (false, false) => {}
+        }
+        let chain_path = places.find(chain_name, chain_file)?;
+        let key_path = places.find(key_name, key_file)?;
+        let chain = read(chain_name, &chain_path, false)?;
+        let key = read(key_name, &key_path, true)?;
+        let certificate =
+            Certificate::from_pem(&chain, &key).map_err(|error| self.unusable(error, &chain_path, &key_path))?;
+        let shown = chain_path.display();
+        let now = unix_now();
+        if certificate.not_after() < now {
+            let days = (now - certificate.not_after()) / 86_400;
+            return Err(Fault::new(
+                chain_name,
+                format!("the certificate in {shown} has expired, {days} days ago"),
+                "renew it; a server that runs takes the new one on SIGHUP",
+            ));
+        }
+        if certificate.not_before() > now {
+            return Err(Fault::new(
+                chain_name,
+                format!("the certificate in {shown} is not valid yet"),
+                "look at the clock of this machine, or at the certificate: `openssl x509 -noout -dates -in FILE`",
+            ));
+        }
+        Ok(Some(certificate))
+    }
+
+    fn unusable(&self, error: CertificateError, chain: &Path, key: &Path) -> Fault {
+        let (chain_name, key_name, chain, key) = (self.certificate.0, self.key.0, chain.display(), key.display());
+        match error {
+            CertificateError::NoCertificate => Fault::new(
+                chain_name,
+                format!("{chain} has no certificate in PEM"),
+                "name the file with the whole chain, often called fullchain.pem",
+            ),
+            CertificateError::BadCertificate => Fault::new(
+                chain_name,
+                format!("{chain} has a certificate that cannot be read"),
+                "look at it with `openssl x509 -noout -text -in FILE`",
+            ),
+            CertificateError::NoKey => Fault::new(
+                key_name,
+                format!("{key} has no private key in PEM"),
+                "name the file of the private key, often called privkey.pem; it must not be encrypted",
+            ),
+            CertificateError::BadKey => Fault::new(
+                key_name,
+                format!("the private key in {key} is of a kind that is not supported"),
+                "use an ECDSA (P-256, P-384), Ed25519 or RSA key",
+            ),
+            CertificateError::Mismatch => Fault::new(
+                key_name,
+                format!("the private key in {key} does not belong to the first certificate in {chain}"),
+                "put the server's own certificate first, and name the key that it was made for",
+            ),
+        }
     }
 }
 

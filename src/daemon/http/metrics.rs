@@ -10,12 +10,13 @@ use axum::extract::{Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 
+use super::counts::Handshake;
 use super::openapi::Refused;
 use super::problem::Problem;
 use super::{Api, auth};
 use crate::daemon::config::Scope;
 use crate::daemon::unix_now;
-use crate::net::{Closing, DURATION_BOUNDS, Durations, Snapshot};
+use crate::net::{self, Closing, DURATION_BOUNDS, Durations, Snapshot};
 use crate::relay::{CODES, Discard, METHODS};
 
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -43,6 +44,12 @@ impl Api {
     }
 
     fn own(&self, text: &mut Text, snapshot: &Snapshot) {
+        self.tls(text, snapshot);
+        // a sandbox may forbid the question; no answer is no row
+        if let Ok(synchronized) = net::sys::clock_is_synchronized() {
+            let help = "Whether the kernel thinks that nothing keeps this machine's clock right";
+            text.gauge("clock_unsynchronized", help, u64::from(!synchronized));
+        }
         text.gauge("ports_in_use", "Relay ports in use, reserved ones included", as_u64(snapshot.usage.ports));
         text.gauge("ports", "Relay ports that there are", self.facts.ports);
         text.family("credentials_issued_total", "counter", "Credentials minted by the API");
@@ -64,6 +71,30 @@ impl Api {
         text.gauge("start_time_seconds", "When the server started, in seconds since 1970", self.facts.started);
         text.family("build_info", "gauge", "The version of this server");
         text.row("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    }
+}
+
+impl Api {
+    fn tls(&self, text: &mut Text, snapshot: &Snapshot) {
+        let closed = |reason: Closing| snapshot.net.streams_closed.get(reason.index()).copied().unwrap_or_default();
+        text.family("tls_handshakes_total", "counter", "TLS handshakes");
+        for (result, count) in [
+            (Handshake::Full, snapshot.net.tls_full),
+            (Handshake::Resumed, snapshot.net.tls_resumed),
+            (Handshake::Failed, closed(Closing::HandshakeFailed)),
+            (Handshake::TimedOut, closed(Closing::HandshakeTimeout)),
+        ] {
+            text.row("tls_handshakes_total", &[("listener", "turn"), ("result", result.label())], count);
+        }
+        for result in Handshake::ALL {
+            let count = self.counts.handshakes(result);
+            text.row("tls_handshakes_total", &[("listener", "api"), ("result", result.label())], count);
+        }
+        let name = "tls_certificate_expiry_timestamp_seconds";
+        text.family(name, "gauge", "Until when the certificate is valid, in seconds since 1970");
+        for (listener, not_after) in &self.minting().expiries {
+            text.row(name, &[("listener", listener)], not_after);
+        }
     }
 }
 

@@ -23,7 +23,7 @@ use super::ice::Uris;
 use super::reload;
 use super::revoked::Revoked;
 use crate::credentials::Credentials;
-use crate::net;
+use crate::net::{self, Certificate, Tls};
 use counts::Counts;
 use limits::Limits;
 
@@ -72,6 +72,8 @@ pub(super) struct Facts {
     pub(super) page_key: Option<String>,
     /// Where reloads are asked for.
     pub(super) reloads: mpsc::Sender<reload::Request>,
+    /// For the listeners that speak HTTPS; what it shows may be replaced.
+    pub(super) tls: Option<Tls>,
 }
 
 impl Api {
@@ -90,6 +92,9 @@ impl Api {
 
     /// Replaces what a reload may change.
     pub(super) fn set(&self, minting: Minting) {
+        if let (Some(tls), Some(certificate)) = (&self.facts.tls, &minting.certificate) {
+            tls.set_certificate(certificate);
+        }
         *self.minting.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(minting);
     }
 
@@ -134,6 +139,10 @@ pub(super) struct Minting {
     credentials: Arc<Credentials>,
     rules: MintRules,
     uris: Uris,
+    /// What HTTPS shows.
+    certificate: Option<Certificate>,
+    /// Until when certificates are valid, by who shows them.
+    expiries: Vec<(&'static str, u64)>,
     /// Whoever may open the trusted Unix socket.
     socket: Arc<Client>,
 }
@@ -153,6 +162,11 @@ impl Minting {
             credentials: live.relay.credentials.clone(),
             rules: live.mint.clone(),
             uris,
+            certificate: live.api_certificate.clone(),
+            expiries: [("turn", &live.certificate), ("api", &live.api_certificate)]
+                .into_iter()
+                .filter_map(|(shown, certificate)| Some((shown, certificate.as_ref()?.not_after())))
+                .collect(),
             socket: Arc::new(socket),
         }
     }

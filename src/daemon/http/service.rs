@@ -1,5 +1,5 @@
-//! The accept loops under the routes: a cap on connections, a deadline for a request's head, and an end that does not
-//! drag on.
+//! The accept loops under the routes: a cap on connections, a deadline for a TLS handshake and for a request's head,
+//! and an end that does not drag on.
 
 use std::io;
 use std::pin::pin;
@@ -17,12 +17,16 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use super::Api;
+use super::counts::Handshake;
 use super::limits::Source;
 
 /// Connections of one listener at a time; more wait in the kernel's queue.
 const CONNECTIONS: usize = 256;
+/// For a TLS handshake.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// For the head of a request, and for how long an idle connection is kept.
 const HEAD_DEADLINE: Duration = Duration::from_secs(15);
 const MOST_HEADERS: usize = 64;
@@ -35,12 +39,14 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Where the API can be called, bound.
 pub(in crate::daemon) enum Listener {
     Tcp(TcpListener),
+    Tls(TcpListener),
     Unix(UnixListener),
 }
 
 /// A connection of one of them.
 enum Stream {
     Tcp(TcpStream, Source),
+    Tls(TcpStream, Source),
     Unix(UnixStream),
 }
 
@@ -49,6 +55,9 @@ impl Listener {
         match self {
             Listener::Tcp(listener) => {
                 listener.accept().await.map(|(stream, peer)| Stream::Tcp(stream, Source::Address(peer.ip())))
+            }
+            Listener::Tls(listener) => {
+                listener.accept().await.map(|(stream, peer)| Stream::Tls(stream, Source::Address(peer.ip())))
             }
             Listener::Unix(listener) => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
         }
@@ -65,10 +74,10 @@ impl Service {
     /// Serves the API on listeners that are bound.
     pub(in crate::daemon) fn start(listeners: Vec<Listener>, api: Arc<Api>) -> Service {
         let (stop, stopped) = watch::channel(false);
-        let router = super::router(api);
+        let site = Site { router: super::router(api.clone()), api, stopped };
         let mut tasks = JoinSet::new();
         for listener in listeners {
-            tasks.spawn(serve(listener, router.clone(), stopped.clone()));
+            tasks.spawn(serve(listener, site.clone()));
         }
         Service { stop, listeners: tasks }
     }
@@ -80,19 +89,28 @@ impl Service {
     }
 }
 
-async fn serve(listener: Listener, router: Router, mut stopped: watch::Receiver<bool>) {
+/// What every connection needs.
+#[derive(Clone)]
+struct Site {
+    router: Router,
+    api: Arc<Api>,
+    stopped: watch::Receiver<bool>,
+}
+
+async fn serve(listener: Listener, mut site: Site) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
         let (stream, slot) = tokio::select! {
-            _ = stopped.changed() => break,
+            _ = site.stopped.changed() => break,
             accepted = accept(&listener, &slots) => accepted,
         };
         while connections.try_join_next().is_some() {}
-        let (router, stopped) = (router.clone(), stopped.clone());
+        let site = site.clone();
         match stream {
-            Stream::Tcp(stream, source) => connections.spawn(connection(stream, source, router, stopped, slot)),
-            Stream::Unix(stream) => connections.spawn(connection(stream, Source::Socket, router, stopped, slot)),
+            Stream::Tcp(stream, source) => connections.spawn(connection(stream, source, site, slot)),
+            Stream::Tls(stream, source) => connections.spawn(sealed_connection(stream, source, site, slot)),
+            Stream::Unix(stream) => connections.spawn(connection(stream, Source::Socket, site, slot)),
         };
     }
     drop(listener);
@@ -115,13 +133,34 @@ async fn accept(listener: &Listener, slots: &Arc<Semaphore>) -> (Stream, Option<
     }
 }
 
+/// Nothing is read but a handshake until that is over.
+async fn sealed_connection(stream: TcpStream, source: Source, mut site: Site, slot: Option<OwnedSemaphorePermit>) {
+    let Some(tls) = &site.api.facts.tls else { return };
+    let accepted = TlsAcceptor::from(tls.config()).accept(stream);
+    let accepted = tokio::select! {
+        accepted = tokio::time::timeout(HANDSHAKE_DEADLINE, accepted) => accepted,
+        () = until(&mut site.stopped) => return,
+    };
+    match accepted {
+        Ok(Ok(stream)) => {
+            site.api.counts.shook_hands(Handshake::of(stream.get_ref().1.handshake_kind()));
+            connection(stream, source, site, slot).await;
+        }
+        Ok(Err(error)) => {
+            site.api.counts.shook_hands(Handshake::Failed);
+            tracing::debug!(%error, "a TLS handshake with the API failed");
+        }
+        Err(_) => site.api.counts.shook_hands(Handshake::TimedOut),
+    }
+}
+
 async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     source: Source,
-    router: Router,
-    mut stopped: watch::Receiver<bool>,
+    site: Site,
     _slot: Option<OwnedSemaphorePermit>,
 ) {
+    let Site { router, mut stopped, .. } = site;
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(source);

@@ -16,8 +16,8 @@ use super::openapi::Refused;
 use super::problem::{Code, Problem};
 use super::wish::pairs;
 use crate::daemon::config::Scope;
-use crate::net::{Question, Reply, UserUsage};
-use crate::relay::{Mono, RelayId, Session, Traffic, Transport};
+use crate::net::{Question, Reply, Transport, UserUsage};
+use crate::relay::{self, Mono, RelayId, Session, Traffic};
 
 /// Sessions in an answer unless the caller says otherwise, and at most.
 const LIMIT: usize = 1000;
@@ -46,7 +46,7 @@ struct SessionView {
     /// What its peers see.
     #[schema(value_type = String)]
     relayed: SocketAddr,
-    /// How the client comes: `udp` or `tcp` (TLS included).
+    /// `udp`, `tcp` or `tls`.
     transport: &'static str,
     /// What is relayed: `udp` or `tcp`.
     relays: &'static str,
@@ -71,17 +71,17 @@ struct Amount {
 }
 
 impl SessionView {
-    fn new(worker: usize, now: Mono, session: &Session) -> SessionView {
+    fn new(worker: usize, now: Mono, (session, transport): &(Session, Transport)) -> SessionView {
         let (sent, received) = amounts(&session.traffic);
         SessionView {
             id: format!("{worker:x}-{:x}-{:x}", session.relay.0, session.created.0),
             user: session.user.to_string(),
             client: session.client.client,
             relayed: session.relayed,
-            transport: if session.client.stream.is_some() { "tcp" } else { "udp" },
+            transport: transport.label(),
             relays: match session.transport {
-                Transport::Udp => "udp",
-                Transport::Tcp => "tcp",
+                relay::Transport::Udp => "udp",
+                relay::Transport::Tcp => "tcp",
             },
             age_seconds: now.since(session.created).as_secs_f64(),
             lifetime_seconds: session.expires.since(now).as_secs_f64(),
@@ -117,7 +117,7 @@ pub(super) async fn list(State(api): State<Arc<Api>>, request: Request) -> Resul
             _ => return Err(Problem::new(Code::UnknownField, "the parameters are user and limit")),
         }
     }
-    let is_wanted = |session: &Session| user.as_deref().is_none_or(|user| *session.user == *user);
+    let is_wanted = |(session, _): &(Session, Transport)| user.as_deref().is_none_or(|user| *session.user == *user);
     let mut list = SessionList { sessions: Vec::new(), truncated: false };
     api.each_session(|worker, now, session| {
         if is_wanted(session) {
@@ -207,7 +207,7 @@ pub(super) async fn usage(State(api): State<Arc<Api>>, request: Request) -> Resu
             users.entry(user).or_default().merge(&usage);
         }
     }
-    api.each_session(|_, now, session| {
+    api.each_session(|_, now, (session, _)| {
         if is_wanted(&session.user) {
             users.entry(session.user.clone()).or_default().add(now.since(session.created), &session.traffic);
         }
@@ -238,7 +238,10 @@ pub(super) async fn drain(State(api): State<Arc<Api>>, request: Request) -> Resu
 
 impl Api {
     /// Walks over all sessions, page by page, for as long as `visit` says.
-    async fn each_session(&self, mut visit: impl FnMut(usize, Mono, &Session) -> bool) -> Result<(), Problem> {
+    async fn each_session(
+        &self,
+        mut visit: impl FnMut(usize, Mono, &(Session, Transport)) -> bool,
+    ) -> Result<(), Problem> {
         for worker in 0..self.workers.workers() {
             let mut next = Some(0);
             while let Some(from) = next {

@@ -53,7 +53,8 @@ pub(super) fn api(config: &str) -> Arc<Api> {
     let config = Config::resolve(&file, &Source::none()).unwrap_or_else(|error| panic!("{error}"));
     let reached = reached(&config.fixed, &config.fixed.udp, Wildcard::MostPublic);
     let uris = Uris::new(&config.fixed, &reached, config.live.mint.public_host.as_deref());
-    let facts = Facts { ports: 0, started: 0, page_key: Some("k</script>".into()), reloads: mpsc::channel(1).0 };
+    let facts =
+        Facts { ports: 0, started: 0, page_key: Some("k</script>".into()), tls: None, reloads: mpsc::channel(1).0 };
     let revoked = Revoked::load(None, 0).unwrap();
     Arc::new(Api::new(Minting::new(&config.live, uris), net::Control::default(), revoked, facts))
 }

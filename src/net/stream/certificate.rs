@@ -61,6 +61,11 @@ impl Certificate {
         EndEntityCert::try_from(first).is_ok_and(|cert| cert.verify_is_valid_for_subject_name(&name).is_ok())
     }
 
+    /// The server's own, in DER.
+    pub fn first(&self) -> Option<&CertificateDer<'static>> {
+        self.key.cert.first()
+    }
+
     /// From when on it is valid, in seconds since the Unix epoch.
     pub fn not_before(&self) -> u64 {
         self.not_before

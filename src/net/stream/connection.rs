@@ -7,8 +7,8 @@ use super::census::Place;
 use super::proxy::{self, Header};
 use super::queue::{Queue, QueueLimits};
 use super::raw::Raw;
-use super::tls::{Session, Tls};
-use super::{Closing, StreamKind};
+use super::tls::{Handshake, Session, Tls};
+use super::{Closing, StreamKind, Transport};
 use crate::net::sys::TcpStream;
 use crate::relay::{FiveTuple, Mono};
 
@@ -153,6 +153,16 @@ impl Connection {
     /// Whether there is something of TLS's own to write, such as a handshake.
     pub(super) fn has_sealed(&self) -> bool {
         self.session.as_ref().is_some_and(|session| !session.sealed().is_empty())
+    }
+
+    /// What carries it.
+    pub(super) fn transport(&self) -> Transport {
+        if self.session.is_some() { Transport::Tls } else { Transport::Tcp }
+    }
+
+    /// Once, after a TLS handshake: how it went.
+    pub(super) fn take_handshake(&mut self) -> Option<Handshake> {
+        self.session.as_mut().and_then(Session::take_handshake)
     }
 
     /// Writes as much as the kernel takes.

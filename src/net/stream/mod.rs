@@ -35,6 +35,7 @@ pub(super) use connection::Connection;
 use connection::Left;
 use queue::QueueLimits;
 pub(super) use raw::{RAW_ROOM, Raw, quiet};
+use tls::Handshake;
 
 /// Bits of a [`StreamId`] that number the slot; the others tell apart the connections that had it.
 const SLOT_BITS: u32 = 20;
@@ -58,6 +59,28 @@ pub enum StreamKind {
     Tls,
     /// Whichever the client's first byte announces.
     Auto,
+}
+
+/// What carries a client's messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// Datagrams.
+    Udp,
+    /// Plain TCP.
+    Tcp,
+    /// TLS over TCP.
+    Tls,
+}
+
+impl Transport {
+    /// Its name in URLs, labels and lists.
+    pub fn label(self) -> &'static str {
+        match self {
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
+        }
+    }
 }
 
 /// A stream listener.
@@ -151,6 +174,14 @@ impl Streams {
         self.get(id).map(|connection| connection.five_tuple)
     }
 
+    /// What carries this client's messages.
+    pub(super) fn transport(&self, client: &FiveTuple) -> Transport {
+        match client.stream {
+            None => Transport::Udp,
+            Some(id) => self.get(id).map_or(Transport::Tcp, Connection::transport),
+        }
+    }
+
     /// Accepts what waits. `token` makes the epoll token of a connection.
     pub(super) fn accept(
         &mut self,
@@ -207,11 +238,21 @@ impl Streams {
     }
 
     /// Reads once; see [`Connection::receive`].
-    pub(super) fn receive(&mut self, id: StreamId, room: &mut [u8]) -> Result<usize, Closing> {
+    pub(super) fn receive(
+        &mut self,
+        id: StreamId,
+        room: &mut [u8],
+        counters: &mut NetCounters,
+    ) -> Result<usize, Closing> {
         let Some((_, connection)) = self.connections.get_mut(slot(id)).filter(|(known, _)| *known == id) else {
             return Ok(0);
         };
         let received = connection.receive(&mut self.scratch, room, self.config.tls.as_ref());
+        match connection.take_handshake() {
+            None => {}
+            Some(Handshake::Full) => counters.tls_full += 1,
+            Some(Handshake::Resumed) => counters.tls_resumed += 1,
+        }
         if connection.has_sealed() && !connection.dirty {
             connection.dirty = true;
             self.dirty.push(id);

@@ -7,12 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, ServerConnection};
+use rustls::{HandshakeKind, ServerConfig, ServerConnection};
 
 use super::certificate::Certificate;
 
 /// What a client may ask for; one that asks for nothing is welcome, as browsers do (RFC 7443 §2).
 const ALPN: [&[u8]; 2] = [b"stun.turn", b"stun.nat-discovery"];
+/// What the HTTP API speaks.
+const HTTP: [&[u8]; 1] = [b"http/1.1"];
 /// Application data sealed at a time.
 const CHUNK: usize = 16 * 1024;
 /// A buffer that has grown beyond this is given back to the system as soon as it is empty.
@@ -37,14 +39,23 @@ impl ResolvesServerCert for Current {
 }
 
 impl Tls {
-    /// Starts with this certificate.
+    /// For STUN and TURN, starting with this certificate.
     pub fn new(certificate: &Certificate) -> Result<Tls, rustls::Error> {
+        Tls::with_alpn(certificate, &ALPN)
+    }
+
+    /// For HTTP, starting with this certificate.
+    pub fn for_http(certificate: &Certificate) -> Result<Tls, rustls::Error> {
+        Tls::with_alpn(certificate, &HTTP)
+    }
+
+    fn with_alpn(certificate: &Certificate, alpn: &[&[u8]]) -> Result<Tls, rustls::Error> {
         let current = Arc::new(Current(Mutex::new(certificate.key())));
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .with_no_client_auth()
             .with_cert_resolver(current.clone());
-        config.alpn_protocols = ALPN.iter().map(|name| name.to_vec()).collect();
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         config.ticketer = ring::Ticketer::new()?;
         config.send_tls13_tickets = 1;
         Ok(Tls { config: Arc::new(config), current })
@@ -55,9 +66,14 @@ impl Tls {
         *self.current.0.lock().unwrap_or_else(PoisonError::into_inner) = certificate.key();
     }
 
+    /// For whoever drives the handshakes themselves.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        self.config.clone()
+    }
+
     pub(super) fn accept(&self) -> Result<Session, rustls::Error> {
         let tls = ServerConnection::new(self.config.clone())?;
-        Ok(Session { tls: Box::new(tls), sealed: Vec::new(), start: 0 })
+        Ok(Session { tls: Box::new(tls), sealed: Vec::new(), start: 0, is_counted: false })
     }
 }
 
@@ -78,6 +94,16 @@ pub(super) struct Session {
     tls: Box<ServerConnection>,
     sealed: Vec<u8>,
     start: usize,
+    /// Its handshake is over, and that has been told.
+    is_counted: bool,
+}
+
+/// How a handshake ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Handshake {
+    Full,
+    /// From an earlier session, without certificate and signature.
+    Resumed,
 }
 
 /// What came out of received bytes.
@@ -92,6 +118,18 @@ pub(super) struct Opened {
 impl Session {
     pub(super) fn is_handshaking(&self) -> bool {
         self.tls.is_handshaking()
+    }
+
+    /// Once, after the handshake: how it went.
+    pub(super) fn take_handshake(&mut self) -> Option<Handshake> {
+        if self.is_counted || self.tls.is_handshaking() {
+            return None;
+        }
+        self.is_counted = true;
+        Some(match self.tls.handshake_kind() {
+            Some(HandshakeKind::Resumed) => Handshake::Resumed,
+            Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest) | None => Handshake::Full,
+        })
     }
 
     /// Takes received bytes and puts what they contain into `room`, which is larger than anything they can become.

@@ -24,7 +24,7 @@ use std::io;
 pub use epoll::{Epoll, Event, Events, Interest, Wake};
 pub use errors::{SendError, may_be_of_earlier, receive_error};
 pub use process::{
-    ClockState, clock_state, hard_limit_of_open_files, pin_to_core, precise_sleeps, raise_open_files, thread_cpu_time,
+    clock_is_synchronized, hard_limit_of_open_files, pin_to_core, precise_sleeps, raise_open_files, thread_cpu_time,
 };
 pub use receive::{ReceiveBatch, Received, Segments, receive_one};
 pub use send::{MAX_PARTS, MAX_SEGMENTED_BYTES, MAX_SEGMENTS, Outgoing, SendBatch};

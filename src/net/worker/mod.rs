@@ -232,7 +232,8 @@ impl<'a> Worker<'a> {
             self.core.relay.set_revoked(self.core.seat.clock.now(), mailbox.revoked());
         }
         for question in letters.questions {
-            question.answer(self.core.seat.clock.now(), &mut self.core.relay, &self.core.history);
+            let Core { seat, relay, streams, history, .. } = &mut self.core;
+            question.answer(seat.clock.now(), relay, streams, history);
         }
         for address in letters.returned {
             self.core.relay.port_returned(address);

@@ -41,7 +41,7 @@ impl Worker<'_> {
         }
         let start = self.arena_used;
         let Some(room) = self.arena.get_mut(start..start + ROOM) else { return };
-        let length = match self.core.streams.receive(id, room) {
+        let length = match self.core.streams.receive(id, room, &mut self.core.counters) {
             Ok(0) => return,
             Ok(length) => length,
             Err(closing) => {

@@ -41,7 +41,7 @@ pub(super) async fn check(subject: &Subject, way: &Way<'_>, report: &mut Report)
     let fixed = &subject.config.fixed;
     let base = match (&fixed.api_socket, fixed.api.first()) {
         (Some(socket), _) if socket.exists() => socket.display().to_string(),
-        (_, Some(listener)) => format!("http://{}", crate::daemon::cli::nearest(*listener)),
+        (_, Some(listener)) => crate::daemon::cli::url(listener),
         (_, None) => {
             return report.step("this machine", "counters", Outcome::Skipped("the API is switched off".into()));
         }
