@@ -125,7 +125,7 @@ fn our_own_commands_call_it_and_verify_whom_they_call() {
     assert!(code == Some(69) && text.contains("not_found"), "{text}");
 
     // somebody else in its place: a certificate that this configuration does not name
-    let other = Folder::with(&std::fs::read_to_string(&config).expect("the configuration"));
+    let other = Folder::with(&std::fs::read_to_string(config).expect("the configuration"));
     tls::renew(&other);
     let (code, text) = api.command(&["status", "--config", other.config().to_str().expect("UTF-8")]);
     assert!(code == Some(69) && text.contains("another certificate"), "{text}");

@@ -17,7 +17,7 @@ const CHUNK: usize = 16 * 1024;
 /// One connection's TLS state.
 #[derive(Debug)]
 pub(super) struct Seal {
-    tls: ClientConnection,
+    tls: Box<ClientConnection>,
     raw: Vec<u8>,
 }
 
@@ -25,7 +25,7 @@ impl Seal {
     pub(super) fn new(config: &Arc<ClientConfig>, server: SocketAddr) -> io::Result<Seal> {
         let name = ServerName::IpAddress(server.ip().into());
         let tls = ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
-        Ok(Seal { tls, raw: vec![0; RAW] })
+        Ok(Seal { tls: Box::new(tls), raw: vec![0; RAW] })
     }
 
     pub(super) fn is_handshaking(&self) -> bool {
