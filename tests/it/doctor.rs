@@ -33,7 +33,7 @@ impl Said {
     fn findings(&self) -> Vec<&Value> {
         let findings = self.json["findings"].as_array().expect("findings");
         let unsteered = |finding: &&Value| finding["id"] == "clock" && finding["saw"].to_string().contains("kernel");
-        let of_this_machine = sys::clock_state().is_ok_and(|state| !state.synchronised);
+        let of_this_machine = sys::clock_is_synchronized().is_ok_and(|it_is| !it_is);
         findings.iter().filter(|finding| !(of_this_machine && unsteered(finding))).collect()
     }
 
