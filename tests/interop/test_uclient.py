@@ -57,8 +57,8 @@ RELAYS = [
     Relay("IPv4 client, IPv6 relay", "-c -x", clients=1, peer="::1"),
     *(
         Relay(f"{transport.upper()} {name}", f"{flags} {options}", transport=transport, **how)
-        # -t: TCP, -S: TLS over it. Over TLS uclient loses what it reads late, so it sends every 40 ms.
-        for transport, options in (("tcp", "-t"), ("tls", "-t -S -z 40"))
+        # -t: TCP, -S: TLS over it. Over TLS uclient loses what it reads late, so it sends every 80 ms.
+        for transport, options in (("tcp", "-t"), ("tls", "-t -S -z 80"))
         for name, flags, how in (
             ("channels", "-c -X", {"clients": 1}),
             ("channels, RTCP pair", "-X -g", {"clients": 2}),
@@ -75,7 +75,7 @@ RELAYS = [
     # -T: TCP relaying (RFC 6062) between the relayed addresses of its own clients.
     *(
         Relay(f"{transport.upper()} {name}", f"{flags} {options}", transport=transport, peer=None, **how)
-        for transport, options in (("tcp", ""), ("tls", "-S -z 40"))
+        for transport, options in (("tcp", ""), ("tls", "-S -z 80"))
         for name, flags, how in (
             ("connections", "-T", {"clients": 2}),
             ("connections, odd sizes", "-T", {"clients": 2, "size": 171}),
