@@ -3,8 +3,9 @@
 use std::ops::AddAssign;
 
 use super::history::Durations;
-use super::stream::Closing;
-use crate::relay::{Tally, Usage};
+use super::stream::{Closing, Transport};
+use crate::relay::{Record, Tally, Usage};
+use crate::wire::AddressFamily;
 
 /// What a worker's sockets went through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +50,63 @@ pub struct NetCounters {
     pub restarts: u64,
 }
 
+/// Allocations by what carries their clients' messages and by the family of their relayed addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Population {
+    /// In the order of [`Population::KINDS`].
+    counts: [Count; Population::KINDS.len()],
+}
+
+/// How many allocations of a kind there have been.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Those that began.
+    pub begun: u64,
+    /// Those of them that have ended.
+    pub ended: u64,
+}
+
+impl Population {
+    const KINDS: [(Transport, AddressFamily); 6] = [
+        (Transport::Udp, AddressFamily::Ipv4),
+        (Transport::Udp, AddressFamily::Ipv6),
+        (Transport::Tcp, AddressFamily::Ipv4),
+        (Transport::Tcp, AddressFamily::Ipv6),
+        (Transport::Tls, AddressFamily::Ipv4),
+        (Transport::Tls, AddressFamily::Ipv6),
+    ];
+
+    /// Each kind with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (Transport, AddressFamily, Count)> {
+        Population::KINDS.into_iter().zip(self.counts).map(|((transport, family), count)| (transport, family, count))
+    }
+
+    pub(super) fn began(&mut self, transport: Transport, record: &Record) {
+        if let Some(count) = self.of(transport, record) {
+            count.begun += 1;
+        }
+    }
+
+    pub(super) fn ended(&mut self, transport: Transport, record: &Record) {
+        if let Some(count) = self.of(transport, record) {
+            count.ended += 1;
+        }
+    }
+
+    fn of(&mut self, transport: Transport, record: &Record) -> Option<&mut Count> {
+        let kind = (transport, AddressFamily::of(record.relayed.ip()));
+        let mut kinds = Population::KINDS.iter().zip(&mut self.counts);
+        kinds.find(|(known, _)| **known == kind).map(|(_, count)| count)
+    }
+
+    fn add(&mut self, other: &Population) {
+        for (sum, more) in self.counts.iter_mut().zip(other.counts) {
+            sum.begun += more.begun;
+            sum.ended += more.ended;
+        }
+    }
+}
+
 /// Everything a worker publishes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
@@ -58,6 +116,8 @@ pub struct Snapshot {
     pub usage: Usage,
     /// The sockets' counters.
     pub net: NetCounters,
+    /// The allocations by kind.
+    pub population: Population,
     /// How long ended allocations lasted.
     pub durations: Durations,
 }
@@ -67,6 +127,7 @@ impl Snapshot {
         self.tally.add(&other.tally);
         self.usage.add(&other.usage);
         self.net += other.net;
+        self.population.add(&other.population);
         self.durations.add(&other.durations);
         self
     }
@@ -110,5 +171,38 @@ impl AddAssign for NetCounters {
         self.stream_messages += other.stream_messages;
         self.stream_dropped += other.stream_dropped;
         self.restarts += other.restarts;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relay::{FiveTuple, ListenerId, Mono, Traffic};
+
+    fn record(relayed: &str) -> Record {
+        let client = FiveTuple { client: "192.0.2.1:5".parse().unwrap(), listener: ListenerId(0), stream: None };
+        let relayed = relayed.parse().unwrap();
+        Record { user: "a".into(), client, relayed, created: Mono(0), traffic: Traffic::default() }
+    }
+
+    #[test]
+    fn allocations_are_counted_by_transport_and_relayed_family() {
+        let (v4, v6) = (record("192.0.2.7:50000"), record("[2001:db8::7]:50000"));
+        let mut one = Population::default();
+        one.began(Transport::Udp, &v4);
+        one.began(Transport::Tls, &v6);
+        let mut other = Population::default();
+        other.began(Transport::Tls, &v6);
+        other.ended(Transport::Tls, &v6);
+        one.add(&other);
+        let found: Vec<_> = one.iter().filter(|(.., count)| *count != Count::default()).collect();
+        assert_eq!(
+            found,
+            [
+                (Transport::Udp, AddressFamily::Ipv4, Count { begun: 1, ended: 0 }),
+                (Transport::Tls, AddressFamily::Ipv6, Count { begun: 2, ended: 1 }),
+            ]
+        );
+        assert_eq!(one.iter().count(), 6);
     }
 }

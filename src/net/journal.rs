@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing::{Level, debug, enabled, info, warn};
 
-use super::stream::{Listening, StreamKind};
-use crate::relay::{EndReason, FiveTuple, Mono, Record, Refusal};
+use super::stream::Transport;
+use crate::relay::{EndReason, Mono, Record, Refusal};
 
 /// Lines about allocations, which take a credential: far more than a worker sees unless somebody makes a game of it.
 const ALLOCATIONS: Rate = Rate { per_second: 500, burst: 5000 };
@@ -41,17 +41,17 @@ impl Journal {
         }
     }
 
-    pub(super) fn began(&mut self, now: Mono, record: &Record, streams: &[Listening]) {
+    pub(super) fn began(&mut self, now: Mono, record: &Record, transport: Transport) {
         let Some(left_out) = self.allocations.admit(now) else { return };
         let (user, client) = (self.user(&record.user), self.address(record.client.client));
-        let (relayed, transport) = (self.address(record.relayed), transport(&record.client, streams));
+        let (relayed, transport) = (self.address(record.relayed), transport.label());
         info!(user, client, relayed, transport, left_out = shown(left_out), "allocation began");
     }
 
-    pub(super) fn ended(&mut self, now: Mono, record: &Record, reason: EndReason, streams: &[Listening]) {
+    pub(super) fn ended(&mut self, now: Mono, record: &Record, reason: EndReason, transport: Transport) {
         let Some(left_out) = self.allocations.admit(now) else { return };
         let (user, client) = (self.user(&record.user), self.address(record.client.client));
-        let (relayed, transport) = (self.address(record.relayed), transport(&record.client, streams));
+        let (relayed, transport) = (self.address(record.relayed), transport.label());
         let traffic = &record.traffic;
         info!(
             user,
@@ -100,17 +100,6 @@ impl Journal {
 /// Lines left out, where there are any.
 fn shown(left_out: u64) -> Option<u64> {
     (left_out > 0).then_some(left_out)
-}
-
-fn transport(client: &FiveTuple, streams: &[Listening]) -> &'static str {
-    if client.stream.is_none() {
-        return "udp";
-    }
-    match streams.iter().find(|listening| listening.id == client.listener).map(|listening| listening.kind) {
-        Some(StreamKind::Tls) => "tls",
-        Some(StreamKind::Auto) => "auto",
-        Some(StreamKind::Tcp) | None => "tcp",
-    }
 }
 
 /// The network only: /24 of IPv4, /48 of IPv6, without the port.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::bandwidth::Direction;
 use super::clock::Mono;
 use super::flow::{Flow, FlowKey};
+use super::peers::PeerClass;
 use crate::credentials::{AuthFailure, Evidence};
 use crate::wire::{ErrorCode, Method};
 
@@ -302,7 +303,7 @@ pub enum Why {
     /// The transport protocol or address family cannot be relayed here.
     Unsupported,
     /// The peer may not be reached.
-    ForbiddenPeer,
+    ForbiddenPeer(PeerClass),
     /// The channel number or the peer is bound otherwise, or still held.
     ChannelConflict,
     /// The user has as many allocations as he may have.

@@ -4,6 +4,7 @@ use super::Relay;
 use super::action::{PeerAddr, Transport, Why};
 use super::allocation::{Allocation, Channel};
 use super::clock::Now;
+use super::peers::PeerClass;
 use super::request::{Authenticated, Reject, Request, Success};
 use crate::wire::{AddressFamily, AttributeType, ChannelNumber, ErrorCode};
 
@@ -42,8 +43,11 @@ impl Relay {
             peer.0.ip(),
             now.mono.after(lifetimes.permission),
         )?;
+        if peer.0.port() == 0 {
+            return Err(Reject::new(ErrorCode::Forbidden, Why::ForbiddenPeer(PeerClass::Port)));
+        }
         if !self.own.may_reach(&self.live.peers, peer.0) {
-            return Err(Reject::new(ErrorCode::Forbidden, Why::ForbiddenPeer));
+            return Err(self.own.forbidden(&self.live.peers, peer.0.ip()));
         }
         let limits = &self.live.limits;
         let new = usize::from(allocation.channel(number).is_none());

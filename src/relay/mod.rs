@@ -53,7 +53,7 @@ pub use clock::{Mono, Now};
 pub use discovery::Discovery;
 pub use icmp::IcmpError;
 pub use live::{ChannelNumbers, Expiry, Lifetimes, Limits, Live, TcpRelaying};
-pub use peers::PeerPolicy;
+pub use peers::{PeerClass, PeerPolicy};
 pub use ports::PortShare;
 pub use redirect::{Alternates, Redirect};
 pub use sessions::Session;

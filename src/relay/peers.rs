@@ -39,6 +39,87 @@ const SPECIAL_PURPOSE: &[&str] = &[
     "8000::/1",          // unassigned, ULA, link local, site local, multicast
 ];
 
+/// Of what kind an address is that may not be reached; the label of a metric, so that there are few.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum PeerClass {
+    /// This machine's own services.
+    Loopback,
+    /// A private network (RFC 1918, RFC 4193, site local) or one behind a carrier's NAT (RFC 6598): mostly a browser's
+    /// candidate in its own LAN.
+    Private,
+    /// Link local, the metadata service of clouds (169.254.169.254) among them.
+    LinkLocal,
+    /// Multicast and limited broadcast.
+    Multicast,
+    /// Any other range that is not global unicast.
+    Special,
+    /// What the operator denies.
+    Denied,
+    /// An address of this server where no relayed transport address can be.
+    Own,
+    /// A port that may not be reached: 0, or one that TCP relaying leaves out.
+    Port,
+}
+
+impl PeerClass {
+    /// Every class, in the order of [`PeerClass::index`].
+    pub const ALL: [PeerClass; 8] = [
+        PeerClass::Loopback,
+        PeerClass::Private,
+        PeerClass::LinkLocal,
+        PeerClass::Multicast,
+        PeerClass::Special,
+        PeerClass::Denied,
+        PeerClass::Own,
+        PeerClass::Port,
+    ];
+
+    /// A small number for tables of counters.
+    pub fn index(self) -> usize {
+        usize::from(self as u8)
+    }
+
+    /// The metric label.
+    pub fn label(self) -> &'static str {
+        match self {
+            PeerClass::Loopback => "loopback",
+            PeerClass::Private => "private",
+            PeerClass::LinkLocal => "link_local",
+            PeerClass::Multicast => "multicast",
+            PeerClass::Special => "special",
+            PeerClass::Denied => "denied",
+            PeerClass::Own => "own",
+            PeerClass::Port => "port",
+        }
+    }
+
+    /// That of an address of the special-purpose ranges.
+    fn of(ip: IpAddr) -> PeerClass {
+        let (is_private, is_link_local, is_broadcast) = match ip {
+            IpAddr::V4(v4) => {
+                let is_shared = matches!(v4.octets(), [100, 64..=127, ..]);
+                (v4.is_private() || is_shared, v4.is_link_local(), v4.is_broadcast())
+            }
+            IpAddr::V6(v6) => {
+                let is_site_local = matches!(v6.segments(), [0xfec0..=0xfeff, ..]);
+                (v6.is_unique_local() || is_site_local, v6.is_unicast_link_local(), false)
+            }
+        };
+        if ip.is_loopback() {
+            PeerClass::Loopback
+        } else if is_private {
+            PeerClass::Private
+        } else if is_link_local {
+            PeerClass::LinkLocal
+        } else if ip.is_multicast() || is_broadcast {
+            PeerClass::Multicast
+        } else {
+            PeerClass::Special
+        }
+    }
+}
+
 /// A list of ranges with verdicts, ready to be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerPolicy {
@@ -55,11 +136,23 @@ struct Span {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
+    /// By the special-purpose registries.
+    Special,
+    /// By the operator.
     Denied,
     /// Nobody says anything against it.
     Allowed,
     /// The operator says so.
     Named,
+}
+
+impl Verdict {
+    fn allows(self) -> bool {
+        match self {
+            Verdict::Special | Verdict::Denied => false,
+            Verdict::Allowed | Verdict::Named => true,
+        }
+    }
 }
 
 /// A prefix with a verdict; `rank` decides between prefixes of equal length.
@@ -82,7 +175,11 @@ impl Rule {
     }
 
     fn verdict(self) -> Verdict {
-        if self.rank == Rule::ALLOW { Verdict::Named } else { Verdict::Denied }
+        match self.rank {
+            Rule::ALLOW => Verdict::Named,
+            Rule::DENY => Verdict::Denied,
+            _ => Verdict::Special,
+        }
     }
 }
 
@@ -111,7 +208,18 @@ impl PeerPolicy {
 
     /// Whether a packet may go to, or come from, this address.
     pub fn allows(&self, ip: IpAddr) -> bool {
-        self.of(ip) != Verdict::Denied && embedded_v4(ip).all(|v4| self.of(IpAddr::V4(v4)) != Verdict::Denied)
+        self.of(ip).allows() && embedded_v4(ip).all(|v4| self.of(IpAddr::V4(v4)).allows())
+    }
+
+    /// Of what kind an address is that is not allowed: by what it carries before what carries it, since that is whom a
+    /// packet would reach.
+    pub(super) fn class(&self, ip: IpAddr) -> PeerClass {
+        let carried = embedded_v4(ip).map(IpAddr::V4).find(|v4| !self.of(*v4).allows());
+        let denied = carried.unwrap_or(ip);
+        match self.of(denied) {
+            Verdict::Denied => PeerClass::Denied,
+            Verdict::Special | Verdict::Allowed | Verdict::Named => PeerClass::of(denied),
+        }
     }
 
     /// Whether an entry of the operator's own allows this address, not only the lack of one against it.
@@ -156,7 +264,7 @@ fn spans(rules: &[Rule]) -> Vec<Span> {
 
 fn verdict(spans: &[Span], address: u128) -> Verdict {
     let after = spans.partition_point(|span| span.first <= address);
-    after.checked_sub(1).and_then(|at| spans.get(at)).map_or(Verdict::Denied, |span| span.verdict)
+    after.checked_sub(1).and_then(|at| spans.get(at)).map_or(Verdict::Special, |span| span.verdict)
 }
 
 /// The IPv4 addresses that an IPv6 address carries, in every encoding in use; none for an IPv4 address.
@@ -302,6 +410,42 @@ mod tests {
         let loopback = PeerPolicy::new(&nets(&["::1/128"]), &[]);
         assert!(loopback.allows(ip("::1")) && !loopback.allows(ip("::")) && !loopback.allows(ip("::7f00:1")));
         assert!(!policy.allows(ip("fc12::1")));
+    }
+
+    #[test]
+    fn what_is_denied_is_told_apart_by_kind() {
+        let policy = PeerPolicy::new(&nets(&["fd00::/8", "::/0"]), &nets(&["8.8.8.0/24", "10.9.0.0/16"]));
+        for (text, class) in [
+            ("127.0.0.1", PeerClass::Loopback),
+            ("::1", PeerClass::Loopback),
+            ("::ffff:127.0.0.1", PeerClass::Loopback),
+            ("64:ff9b::7f00:1", PeerClass::Loopback),
+            ("10.1.2.3", PeerClass::Private),
+            ("172.31.0.1", PeerClass::Private),
+            ("192.168.0.1", PeerClass::Private),
+            ("100.64.0.1", PeerClass::Private),
+            ("100.127.255.255", PeerClass::Private),
+            ("fc00::1", PeerClass::Private),
+            ("fec0::1", PeerClass::Private),
+            ("2002:a01:203::1", PeerClass::Private),
+            ("169.254.169.254", PeerClass::LinkLocal),
+            ("fe80::1", PeerClass::LinkLocal),
+            ("224.0.0.251", PeerClass::Multicast),
+            ("255.255.255.255", PeerClass::Multicast),
+            ("ff02::fb", PeerClass::Multicast),
+            ("0.0.0.0", PeerClass::Special),
+            ("240.0.0.1", PeerClass::Special),
+            ("2001:db8::1", PeerClass::Special),
+            ("8.8.8.8", PeerClass::Denied),
+            ("10.9.0.1", PeerClass::Denied),
+            ("2002:808:808::1", PeerClass::Denied),
+        ] {
+            assert!(!policy.allows(ip(text)), "{text}");
+            assert_eq!(policy.class(ip(text)), class, "{text}");
+        }
+        let labels: std::collections::BTreeSet<_> = PeerClass::ALL.map(PeerClass::label).into();
+        assert_eq!(labels.len(), PeerClass::ALL.len());
+        assert!(PeerClass::ALL.iter().enumerate().all(|(at, class)| class.index() == at));
     }
 
     proptest! {

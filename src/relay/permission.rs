@@ -6,7 +6,7 @@ use super::Relay;
 use super::action::Why;
 use super::allocation::Permission;
 use super::clock::Now;
-use super::peers::embedded_v4;
+use super::peers::{PeerClass, embedded_v4};
 use super::request::{Authenticated, Reject, Request, Success};
 use crate::wire::{AddressFamily, AttributeType, ErrorCode};
 
@@ -113,6 +113,12 @@ impl OwnAddresses {
         peer.port() != 0 && !self.is_listener(peer) && (self.is_relayed(peer) || peers.allows(peer.ip()))
     }
 
+    /// The refusal of a peer that may not be reached.
+    pub(super) fn forbidden(&self, peers: &super::PeerPolicy, ip: IpAddr) -> Reject {
+        let class = if self.is_own(ip) { PeerClass::Own } else { peers.class(ip) };
+        Reject::new(ErrorCode::Forbidden, Why::ForbiddenPeer(class))
+    }
+
     /// The permission for a peer, where it may have one: 443 for another family, 403 for a forbidden address.
     pub(super) fn permission(
         &self,
@@ -127,7 +133,7 @@ impl OwnAddresses {
         if self.is_relay(ip) || peers.allows(ip) {
             Ok(Permission { ip, expires, own: self.is_own(ip) })
         } else {
-            Err(Reject::new(ErrorCode::Forbidden, Why::ForbiddenPeer))
+            Err(self.forbidden(peers, ip))
         }
     }
 }

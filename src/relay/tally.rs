@@ -1,6 +1,7 @@
 //! The engine's own counters: plain numbers, read by the host.
 
 use super::action::{Discard, Refusal, Why};
+use super::peers::PeerClass;
 use crate::credentials::AuthFailure;
 use crate::wire::{ErrorCode, Method};
 
@@ -47,8 +48,8 @@ pub struct Tally {
     pub quota_capacity: u64,
     /// Allocations refused because no relay port was free.
     pub quota_ports: u64,
-    /// Permissions, channels and connections refused because the peer may not be reached.
-    pub peers_forbidden: u64,
+    /// Permissions, channels and connections refused because the peer may not be reached, by [`PeerClass::index`].
+    pub peers_forbidden: [u64; PeerClass::ALL.len()],
     /// Allocations begun.
     pub allocations: u64,
     /// ICMP errors told to clients.
@@ -89,7 +90,9 @@ impl Tally {
         self.quota_source += other.quota_source;
         self.quota_capacity += other.quota_capacity;
         self.quota_ports += other.quota_ports;
-        self.peers_forbidden += other.peers_forbidden;
+        for (sum, more) in self.peers_forbidden.iter_mut().zip(other.peers_forbidden) {
+            *sum += more;
+        }
         self.allocations += other.allocations;
         self.icmp_errors += other.icmp_errors;
         self.connections_asked_for += other.connections_asked_for;
@@ -124,7 +127,11 @@ impl Tally {
             Why::SourceQuota => self.quota_source += 1,
             Why::Capacity => self.quota_capacity += 1,
             Why::NoPort => self.quota_ports += 1,
-            Why::ForbiddenPeer => self.peers_forbidden += 1,
+            Why::ForbiddenPeer(class) => {
+                if let Some(place) = self.peers_forbidden.get_mut(class.index()) {
+                    *place += 1;
+                }
+            }
             Why::NoCredentials
             | Why::Malformed
             | Why::Unknown

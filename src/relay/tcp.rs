@@ -13,6 +13,7 @@ use super::allocation::Allocation;
 use super::bandwidth::Direction;
 use super::clock::{Mono, Now};
 use super::connection::{DataConnection, Stage};
+use super::peers::PeerClass;
 use super::request::{Authenticated, Details, Reject, Request, Success};
 use super::table::Slot;
 use crate::wire::{AddressFamily, AttributeType, Class, ErrorCode, Method, Writer};
@@ -91,8 +92,11 @@ impl Relay {
         if allocation.connections.iter().any(|id| self.table.connection(*id).is_some_and(|other| other.wire == wire)) {
             return Err(Reject::new(ErrorCode::ConnectionAlreadyExists, Why::Connected));
         }
+        if !self.is_open(peer) {
+            return Err(Reject::new(ErrorCode::Forbidden, Why::ForbiddenPeer(PeerClass::Port)));
+        }
         if !self.may_connect(peer) {
-            return Err(Reject::new(ErrorCode::Forbidden, Why::ForbiddenPeer));
+            return Err(self.own.forbidden(&self.live.peers, peer.0.ip()));
         }
         let full = Reject::new(ErrorCode::InsufficientCapacity, Why::Capacity);
         if self.is_full(allocation) {
@@ -104,8 +108,12 @@ impl Relay {
 
     /// Whether a client may connect to this peer: the addresses of every transport, and the ports for TCP.
     fn may_connect(&self, peer: PeerAddr) -> bool {
-        let is_open = self.own.is_relayed(peer.0) || self.live.tcp.allows(peer.0.port());
-        is_open && self.own.may_reach(&self.live.peers, peer.0)
+        self.is_open(peer) && self.own.may_reach(&self.live.peers, peer.0)
+    }
+
+    /// Whether connections may be made to a peer's port.
+    fn is_open(&self, peer: PeerAddr) -> bool {
+        peer.0.port() != 0 && (self.own.is_relayed(peer.0) || self.live.tcp.allows(peer.0.port()))
     }
 
     fn is_full(&self, allocation: &Allocation) -> bool {

@@ -1,7 +1,7 @@
 //! Every error code with every reason behind it, in one table.
 
 use turnwell::credentials::AuthFailure;
-use turnwell::relay::{OpenError, Why};
+use turnwell::relay::{OpenError, PeerClass, Why};
 use turnwell::wire::{AttributeType, Method, Writer};
 
 use crate::client::{Client, udp};
@@ -99,7 +99,7 @@ const OWNER: &[(&str, Method, u16, Why, Attributes)] = &[
         peer(w);
         w.xor_address(AttributeType::XOR_PEER_ADDRESS, addr(PEER_V6));
     }),
-    ("a forbidden peer among others", Method::CREATE_PERMISSION, 403, Why::ForbiddenPeer, |w| {
+    ("a forbidden peer among others", Method::CREATE_PERMISSION, 403, Why::ForbiddenPeer(PeerClass::Private), |w| {
         peer(w);
         w.xor_address(AttributeType::XOR_PEER_ADDRESS, addr("10.0.0.1:1"));
     }),
@@ -125,7 +125,7 @@ const OWNER: &[(&str, Method, u16, Why, Attributes)] = &[
         number(w, 0x4000 << 16);
         w.xor_address(AttributeType::XOR_PEER_ADDRESS, addr(PEER_V6));
     }),
-    ("a forbidden peer", Method::CHANNEL_BIND, 403, Why::ForbiddenPeer, |w| {
+    ("a forbidden peer", Method::CHANNEL_BIND, 403, Why::ForbiddenPeer(PeerClass::LinkLocal), |w| {
         number(w, 0x4000 << 16);
         w.xor_address(AttributeType::XOR_PEER_ADDRESS, addr("169.254.169.254:80"));
     }),
@@ -222,7 +222,7 @@ fn answers_are_counted_by_method_and_code() {
     assert_eq!((tally.challenges, tally.allocations), (1, 1));
     let refusal = world.last_refused().unwrap();
     assert_eq!((refusal.client, refusal.method), (client.at.client, Method::CREATE_PERMISSION));
-    assert_eq!((refusal.code.number(), refusal.why), (403, Why::ForbiddenPeer));
+    assert_eq!((refusal.code.number(), refusal.why), (403, Why::ForbiddenPeer(PeerClass::Loopback)));
     assert_eq!(refusal.username, None, "names are told where a credential is the cause");
 }
 

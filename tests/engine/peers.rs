@@ -3,11 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net};
-use turnwell::relay::{Discard, Live, PeerPolicy, StreamId, TcpRelaying};
+use turnwell::relay::{Discard, Live, PeerClass, PeerPolicy, StreamId, TcpRelaying, Why};
 use turnwell::wire::Method;
 
 use crate::client::Client;
-use crate::harness::{Outcome, World, config, live};
+use crate::harness::{Outcome, RELAY_V4, World, config, live};
 use crate::tcp::{ask_connect, tcp};
 
 /// The IANA registry of IPv4 special-purpose addresses, multicast and class E, typed in from there.
@@ -243,6 +243,32 @@ fn port_0_is_no_peer() {
     assert_eq!(world.peer_sends(relay, peer, b"x"), Outcome::Discard(Discard::ForbiddenPeer));
     assert_eq!(world.bind(&mut client, 0x4000, peer).code(), 403);
     assert!(matches!(world.send(&client, "9.9.9.9:1", b"x"), Outcome::ToPeer { .. }));
+}
+
+#[test]
+fn what_is_forbidden_is_told_and_counted_by_kind() {
+    let deny = ["8.8.0.0/16".parse().unwrap()];
+    let mut world = World::with(config(), Live { peers: PeerPolicy::new(&[], &deny), ..live() });
+    let (mut client, _) = world.allocated(1000);
+    let own = format!("{RELAY_V4}:80");
+    for (peer, class) in [
+        ("127.0.0.1:1", PeerClass::Loopback),
+        ("192.168.1.2:1", PeerClass::Private),
+        ("169.254.169.254:80", PeerClass::LinkLocal),
+        ("224.0.0.251:5353", PeerClass::Multicast),
+        ("240.0.0.1:1", PeerClass::Special),
+        ("8.8.8.8:53", PeerClass::Denied),
+        ("192.0.2.1:3478", PeerClass::Own),
+        (&own, PeerClass::Own),
+        ("9.9.9.9:0", PeerClass::Port),
+    ] {
+        let before = world.relay.tally().peers_forbidden;
+        assert_eq!(world.bind(&mut client, 0x4000, peer).code(), 403, "{peer}");
+        assert_eq!(world.last_refusal(), Some(Why::ForbiddenPeer(class)), "{peer}");
+        let mut expected = before;
+        expected[class.index()] += 1;
+        assert_eq!(world.relay.tally().peers_forbidden, expected, "{peer}");
+    }
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 
 use turnwell::relay::{
-    Config, ConnectionId, Discard, EndReason, Event, FiveTuple, Limits, Live, PeerAddr, PeerPolicy, PortShare,
-    RelayAddress, RelayId, StreamId, TcpRelaying, Transport, Want, Why,
+    Config, ConnectionId, Discard, EndReason, Event, FiveTuple, Limits, Live, PeerAddr, PeerClass, PeerPolicy,
+    PortShare, RelayAddress, RelayId, StreamId, TcpRelaying, Transport, Want, Why,
 };
 use turnwell::wire::{AttributeType, Class, Message, Method, Writer};
 
@@ -297,8 +297,16 @@ fn what_is_wrong_with_a_connect() {
     });
     assert_eq!(malformed.code(), 400);
     assert_eq!(ask_connect(&mut world, &mut client, PEER_V6).reply().code(), 443);
-    for forbidden in ["10.0.0.1:5000", "127.0.0.1:5000", "9.9.9.9:25", "9.9.9.9:1023", "192.0.2.1:3478"] {
+    for (forbidden, class) in [
+        ("10.0.0.1:5000", PeerClass::Private),
+        ("127.0.0.1:5000", PeerClass::Loopback),
+        ("9.9.9.9:25", PeerClass::Port),
+        ("9.9.9.9:1023", PeerClass::Port),
+        ("9.9.9.9:0", PeerClass::Port),
+        ("192.0.2.1:3478", PeerClass::Own),
+    ] {
         assert_eq!(ask_connect(&mut world, &mut client, forbidden).reply().code(), 403, "{forbidden}");
+        assert_eq!(world.last_refusal(), Some(Why::ForbiddenPeer(class)), "{forbidden}");
     }
     connecting(&mut world, &mut client, "9.9.9.9:80");
     // The host knows whether an allocation is there.

@@ -83,7 +83,7 @@ fn a_thousand_reloads_lose_no_packet_of_a_call() {
         assert!(packets >= 1000, "{packets}");
     });
     assert_eq!(served.server.metric("turnwell_config_reloads_total{result=\"applied\"}"), 1000);
-    assert_eq!(served.server.metric("turnwell_allocations"), 1);
+    assert_eq!(served.server.metric("turnwell_allocations{transport=\"udp\",family=\"ipv4\"}"), 1);
 }
 
 #[test]

@@ -100,7 +100,7 @@ fn a_call_is_seen_and_counted_exactly() {
 
     server.wait_for_metric("turnwell_relay_packets_total{direction=\"to_client\"}", 20);
     for (name, value) in [
-        ("turnwell_allocations_total", 1),
+        ("turnwell_allocations_total{transport=\"udp\",family=\"ipv4\"}", 1),
         ("turnwell_relay_packets_total{direction=\"to_peer\"}", 20),
         ("turnwell_relay_bytes_total{direction=\"to_peer\"}", 2000),
         ("turnwell_relay_bytes_total{direction=\"to_client\"}", 2000),

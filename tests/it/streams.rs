@@ -2,10 +2,15 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Instant;
 
+use serde_json::Value;
 use turnwell::wire::{AttributeType, Class, Frame, Message, Method, TransactionId, Writer, frame};
 
-use crate::support::{Dev, Folder, Serve};
+use crate::common::{self, Client, USERS};
+use crate::sessions::Server;
+use crate::support::{Dev, Folder, PATIENCE, Serve};
+use crate::tcp_relaying::ask;
 use crate::tls::{TlsClient, connect as tls, plain as connect, renew};
 
 /// More than a connection costs, and far less than a queue may hold.
@@ -141,6 +146,61 @@ fn one_port_speaks_both() {
     assert_eq!(at, address(&dev, "tls"));
     binding(&mut connect(at), 1).expect("an answer in the clear");
     binding(&mut tls(at, "localhost", &root, &[]).expect("a handshake"), 2).expect("an answer over TLS");
+}
+
+/// A client on a stream with an allocation.
+fn allocates(stream: &mut (impl Read + Write)) {
+    let mut client = Client::new();
+    let challenge = ask(stream, &client.allocate());
+    client.challenged(&challenge);
+    let reply = ask(stream, &client.allocate());
+    assert!(common::is_success(&reply), "{:?}", common::error_code(&reply));
+}
+
+#[test]
+fn what_carries_a_client_is_named_whatever_port_it_came_to() {
+    let (_folder, dev) =
+        dev_with(&format!("{USERS}[listen]\nauto = [\"127.0.0.1:0\"]\n[log]\nformat = \"json\"\n"), &[]);
+    let root = std::fs::read(dev.text("certificate")).expect("the certificate");
+    let (at, server) = (address(&dev, "tcp"), Server::of(&dev));
+    let [mut plain, mut other] = [connect(at), connect(at)];
+    let mut sealed = tls(at, "localhost", &root, &[]).expect("a handshake");
+    [&mut plain, &mut other].into_iter().for_each(allocates);
+    allocates(&mut sealed);
+    let mut listed: Vec<_> = server.sessions().iter().map(|session| session["transport"].clone()).collect();
+    listed.sort_by_key(ToString::to_string);
+    assert_eq!(listed, ["tcp", "tcp", "tls"]);
+    let counts = |name: &str| {
+        ["udp", "tcp", "tls"].map(|transport| {
+            let row = |family: &str| format!("turnwell_{name}{{transport=\"{transport}\",family=\"{family}\"}}");
+            assert_eq!(server.metric(&row("ipv6")), 0);
+            server.metric(&row("ipv4"))
+        })
+    };
+    let wait_for = |name: &str, wanted: [u64; 3]| {
+        let start = Instant::now();
+        while counts(name) != wanted {
+            assert!(start.elapsed() < PATIENCE, "{name}: {:?}", counts(name));
+        }
+    };
+    wait_for("allocations", [0, 2, 1]);
+    drop(other);
+    wait_for("allocations", [0, 1, 1]);
+    drop(sealed);
+    wait_for("allocations", [0, 1, 0]);
+    drop(plain);
+    wait_for("allocations", [0, 0, 0]);
+    assert_eq!(counts("allocations_total"), [0, 2, 1]);
+    let log = dev.process.log();
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let lines: Vec<_> =
+        lines.filter(|line| line["message"].as_str().is_some_and(|text| text.starts_with("allocation "))).collect();
+    for message in ["allocation began", "allocation ended"] {
+        let of = lines.iter().filter(|line| line["message"] == message);
+        let mut named: Vec<_> = of.map(|line| line["transport"].as_str().expect("a transport")).collect();
+        named.sort_unstable();
+        assert_eq!(named, ["tcp", "tcp", "tls"], "{message}");
+    }
 }
 
 #[test]

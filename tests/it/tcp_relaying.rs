@@ -43,7 +43,7 @@ fn open(address: SocketAddr) -> TcpStream {
 }
 
 /// The next message, and not a byte more.
-fn message(stream: &mut impl Read) -> Vec<u8> {
+pub(crate) fn message(stream: &mut impl Read) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {
         match Frame::first(&bytes, frame::LONGEST).expect("a frame") {
@@ -57,7 +57,7 @@ fn message(stream: &mut impl Read) -> Vec<u8> {
     }
 }
 
-fn ask(stream: &mut TcpStream, request: &[u8]) -> Vec<u8> {
+pub(crate) fn ask(stream: &mut (impl Read + Write), request: &[u8]) -> Vec<u8> {
     stream.write_all(request).expect("a request sent");
     message(stream)
 }

@@ -16,8 +16,9 @@ use super::problem::Problem;
 use super::{Api, auth};
 use crate::daemon::config::Scope;
 use crate::daemon::unix_now;
-use crate::net::{self, Closing, DURATION_BOUNDS, Durations, Snapshot};
-use crate::relay::{CODES, Discard, METHODS};
+use crate::net::{self, Closing, Count, DURATION_BOUNDS, Durations, Population, Snapshot};
+use crate::relay::{CODES, Discard, METHODS, PeerClass};
+use crate::wire::AddressFamily;
 
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -100,10 +101,9 @@ impl Api {
 
 fn engine(text: &mut Text, snapshot: &Snapshot) {
     let (tally, usage) = (&snapshot.tally, &snapshot.usage);
-    text.gauge("allocations", "Allocations that exist", as_u64(usage.allocations));
+    allocations(text, &snapshot.population);
     text.gauge("flows", "Flow rows: two for a bound channel", as_u64(usage.flows));
     text.gauge("reservations", "Reserved ports that nobody has claimed", as_u64(usage.reservations));
-    text.counter("allocations_total", "Allocations begun", tally.allocations);
     text.gauge("peer_connections", "Connections with peers, relayed over TCP", as_u64(usage.connections));
     text.family("peer_connections_total", "counter", "Connections with peers begun");
     text.row("peer_connections_total", &[("by", "client")], tally.connections_asked_for);
@@ -131,6 +131,22 @@ fn engine(text: &mut Text, snapshot: &Snapshot) {
     }
 }
 
+/// By what carries the clients' messages and the family of the relayed addresses.
+fn allocations(text: &mut Text, population: &Population) {
+    let mut family = |name: &str, kind: &str, help: &str, figure: fn(Count) -> u64| {
+        text.family(name, kind, help);
+        for (transport, family, count) in population.iter() {
+            let family = match family {
+                AddressFamily::Ipv4 => "ipv4",
+                AddressFamily::Ipv6 => "ipv6",
+            };
+            text.row(name, &[("transport", transport.label()), ("family", family)], figure(count));
+        }
+    };
+    family("allocations", "gauge", "Allocations that exist", |count| count.begun.saturating_sub(count.ended));
+    family("allocations_total", "counter", "Allocations begun", |count| count.begun);
+}
+
 fn authentication(text: &mut Text, snapshot: &Snapshot) {
     let tally = &snapshot.tally;
     let help = "First answers to clients that do not know realm and nonce yet: no failures";
@@ -147,7 +163,11 @@ fn authentication(text: &mut Text, snapshot: &Snapshot) {
         text.row("auth_failures_total", &[("reason", reason)], count);
     }
     let help = "Permissions, channels and connections refused because the peer may not be reached";
-    text.counter("permissions_denied_total", help, tally.peers_forbidden);
+    text.family("permissions_denied_total", "counter", help);
+    for class in PeerClass::ALL {
+        let count = tally.peers_forbidden.get(class.index()).copied().unwrap_or_default();
+        text.row("permissions_denied_total", &[("class", class.label())], count);
+    }
     text.family("quota_rejections_total", "counter", "Requests refused because there are as many as there may be");
     for (scope, count) in [
         ("user", tally.quota_user),

@@ -138,6 +138,8 @@ pub(super) struct Streams {
     spare: Vec<Vec<u8>>,
     /// Connections with something to write.
     dirty: Vec<StreamId>,
+    /// The connection that was closed last: its allocation ends after it.
+    closed: Option<(StreamId, Transport)>,
     /// Connections to be closed, by whoever knows what else belongs to them.
     closing: Vec<(StreamId, Closing)>,
     /// When to look at a connection, in order: those that have not said anything, and the others.
@@ -157,6 +159,7 @@ impl Streams {
             scratch: vec![0; READ],
             spare: Vec::new(),
             dirty: Vec::new(),
+            closed: None,
             closing: Vec::new(),
             opening: VecDeque::new(),
             idle: VecDeque::new(),
@@ -174,12 +177,12 @@ impl Streams {
         self.get(id).map(|connection| connection.five_tuple)
     }
 
-    /// What carries this client's messages.
+    /// What carries this client's messages: datagrams, a connection that is open, or the one that was closed last.
     pub(super) fn transport(&self, client: &FiveTuple) -> Transport {
-        match client.stream {
-            None => Transport::Udp,
-            Some(id) => self.get(id).map_or(Transport::Tcp, Connection::transport),
-        }
+        let Some(id) = client.stream else { return Transport::Udp };
+        let open = self.get(id).map(Connection::transport);
+        let closed = || self.closed.filter(|(known, _)| *known == id).map(|(_, transport)| transport);
+        open.or_else(closed).unwrap_or(Transport::Tcp)
     }
 
     /// Accepts what waits. `token` makes the epoll token of a connection.
@@ -387,6 +390,7 @@ impl Streams {
                 continue;
             }
             let (_, mut connection) = self.connections.remove(slot(id));
+            self.closed = Some((id, connection.transport()));
             match closing {
                 Closing::ByClient | Closing::Idle | Closing::Foreign | Closing::Misaligned | Closing::TooLong => {
                     connection.end(now, limits);

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tracing::{debug, error};
 
 use super::clock::Clock;
-use super::counters::{NetCounters, Snapshot};
+use super::counters::{NetCounters, Population, Snapshot};
 use super::history::History;
 use super::journal::Journal;
 use super::outbox::{Body, Buffers, Outbox, RunHint, Target};
@@ -120,6 +120,7 @@ struct Core<'a> {
     tcp: TcpRelays,
     fastpath: FastPath,
     counters: NetCounters,
+    population: Population,
     history: History,
     journal: Journal,
 }
@@ -144,6 +145,7 @@ impl<'a> Worker<'a> {
             tcp: TcpRelays::default(),
             fastpath: FastPath::Off,
             counters: NetCounters { restarts, ..NetCounters::default() },
+            population: Population::default(),
             history: History::default(),
             journal: Journal::new(seat.shared.shorten_log.clone()),
         };
@@ -361,6 +363,7 @@ impl<'a> Worker<'a> {
                 tally: *self.core.relay.tally(),
                 usage: self.core.relay.usage(),
                 net: self.core.counters,
+                population: self.core.population,
                 durations: self.core.history.durations,
             });
         }
@@ -529,12 +532,15 @@ impl Core<'_> {
                     self.draw(relay, direction, bytes, bits_per_second);
                 }
                 Event::Started(record) => {
-                    self.journal.began(self.seat.clock.now().mono, &record, &self.seat.streams);
+                    let transport = self.streams.transport(&record.client);
+                    self.population.began(transport, &record);
+                    self.journal.began(self.seat.clock.now().mono, &record, transport);
                 }
                 Event::Ended(record, reason) => {
-                    let now = self.seat.clock.now().mono;
+                    let (now, transport) = (self.seat.clock.now().mono, self.streams.transport(&record.client));
+                    self.population.ended(transport, &record);
                     self.history.ended(&record, now);
-                    self.journal.ended(now, &record, reason, &self.seat.streams);
+                    self.journal.ended(now, &record, reason, transport);
                 }
                 Event::Evidence(sample) => self.seat.shared.keep_evidence(*sample),
                 Event::Control(client, bytes) => {

@@ -161,6 +161,8 @@ impl Core<'_> {
             debug!(client = %client.client, reason = closing.label(), "connection closed");
             self.counters.closed(closing);
             self.relay.close(&client);
+            // While it is still known what carried the client's messages.
+            self.carry_out_events();
         }
         for _ in 0..self.tcp.take_ended() {
             self.counters.closed(Closing::DataOver);

@@ -32,6 +32,12 @@ impl Figures {
         self.0.get(name).copied().unwrap_or_default()
     }
 
+    /// A figure over all values of its labels.
+    fn total(&self, name: &str) -> u64 {
+        let is_row = |key: &str| key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('{'));
+        self.0.iter().filter(|(key, _)| is_row(key)).map(|(_, value)| value).sum()
+    }
+
     fn with(&self, name: &str, label: &str, value: &str) -> u64 {
         self.of(&format!("{name}{{{label}=\"{value}\"}}"))
     }
@@ -52,7 +58,7 @@ pub(super) async fn check(subject: &Subject, way: &Way<'_>, report: &mut Report)
     match called {
         Ok(answer) if answer.status == 200 => {
             let figures = Figures::read(&String::from_utf8_lossy(&answer.body));
-            let fine = format!("{} allocations since the start", figures.of("allocations_total"));
+            let fine = format!("{} allocations since the start", figures.total("allocations_total"));
             report.group(
                 "counters",
                 fine,
@@ -77,7 +83,7 @@ fn judged(figures: &Figures) -> Vec<Finding> {
 }
 
 fn authentication(figures: &Figures) -> Vec<Finding> {
-    let good = figures.of("allocations_total");
+    let good = figures.total("allocations_total");
     let failed = |reason: &str| figures.with("auth_failures_total", "reason", reason);
     // a few among many are everyday
     let tells = |count: u64| count >= FEW && count.saturating_mul(10) > good;
@@ -147,11 +153,13 @@ fn quotas(figures: &Figures) -> Vec<Finding> {
 /// What is worth knowing and hurts nobody.
 fn harmless(figures: &Figures) -> Vec<Finding> {
     let mut found = Vec::new();
-    let denied = figures.of("permissions_denied_total");
+    let denied = figures.total("permissions_denied_total");
     if denied > 0 {
+        let private = figures.with("permissions_denied_total", "class", "private");
         let means = "clients offer their LAN addresses as candidates, and the other side asks for them: harmless";
         let remedy = "nothing, unless peers stand in this server's own network: then peers.allow";
-        found.push(Kind::PrivatePeer.found(format!("{denied} permissions were refused with 403"), means, remedy));
+        let saw = format!("{denied} permissions were refused with 403, {private} of them for private addresses");
+        found.push(Kind::PrivatePeer.found(saw, means, remedy));
     }
     // the letters of HTTP look like the head of a ChannelData message that is far too long
     let foreign = figures.with("connections_closed_total", "reason", "foreign")
@@ -190,7 +198,8 @@ mod tests {
 
     #[test]
     fn counters_of_an_ordinary_day_say_nothing() {
-        let text = "# HELP turnwell_allocations_total x\nturnwell_allocations_total 1000\nturnwell_auth_challenges_total 1200\n\
+        let text = "# HELP turnwell_allocations_total x\nturnwell_allocations_total{transport=\"udp\",family=\"ipv4\"} 900\n\
+                    turnwell_allocations_total{transport=\"tls\",family=\"ipv6\"} 100\nturnwell_auth_challenges_total 1200\n\
                     turnwell_auth_failures_total{reason=\"expired\"} 40\nturnwell_auth_failures_total{reason=\"bad_integrity\"} 2\n";
         assert_eq!(kinds(text), []);
     }
@@ -205,7 +214,7 @@ mod tests {
             ("turnwell_quota_rejections_total{scope=\"user\"} 1", Kind::Quota),
             ("turnwell_quota_rejections_total{scope=\"source\"} 1", Kind::Quota),
             ("turnwell_quota_rejections_total{scope=\"ports\"} 1", Kind::Limits),
-            ("turnwell_permissions_denied_total 3", Kind::PrivatePeer),
+            ("turnwell_permissions_denied_total{class=\"private\"} 3", Kind::PrivatePeer),
             ("turnwell_connections_closed_total{reason=\"foreign\"} 3", Kind::Http),
             ("turnwell_connections_closed_total{reason=\"too_long\"} 3", Kind::Http),
             ("turnwell_connections_closed_total{reason=\"handshake_failed\"} 9", Kind::Certificate),
