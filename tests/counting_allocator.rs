@@ -4,6 +4,8 @@
 #![allow(unsafe_code, reason = "an allocator is unsafe to write")]
 #![allow(clippy::disallowed_types, reason = "the bans are for the core")]
 
+#[path = "common/caller.rs"]
+mod caller;
 mod common;
 #[path = "common/engine.rs"]
 mod engine;
@@ -12,9 +14,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 
-use common::Client;
+use caller::{Caller, socket};
 use engine::{Side, World};
 use turnwell::net;
 use turnwell::relay::{Action, FiveTuple, PeerAddr, Relay};
@@ -151,16 +152,17 @@ const GROWTH: u64 = 64;
 #[test]
 fn packets_through_a_worker_allocate_nothing() {
     let server = net::start(common::net_config("127.0.0.1:0", 1), common::live()).expect("a running worker");
-    let (peer, peer_address) = socket();
+    let peer = socket([127, 0, 0, 1].into());
+    let peer_address = peer.local_addr().expect("its address");
     WATCHING.store(true, Relaxed);
     let mut one = Caller::new(server.listening()[0]);
     let mut two = Caller::new(server.listening()[0]);
     for other in [peer_address, two.relayed] {
-        one.ask(|client| client.permit(other));
+        one.permit(other);
     }
-    one.ask(|client| client.bind(CHANNEL, peer_address));
+    one.bind(CHANNEL, peer_address);
     for other in [peer_address, one.relayed] {
-        two.ask(|client| client.permit(other));
+        two.permit(other);
     }
     let up = common::channel_data(CHANNEL, &PAYLOAD);
     let sent = common::send_indication(peer_address, &PAYLOAD);
@@ -193,38 +195,5 @@ fn pass(from: &UdpSocket, to: SocketAddr, packet: &[u8], arrives: &UdpSocket) {
     }
     for _ in 0..WINDOW {
         arrives.recv_from(&mut buffer).expect("a packet relayed");
-    }
-}
-
-fn socket() -> (UdpSocket, SocketAddr) {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out");
-    let address = socket.local_addr().expect("its address");
-    (socket, address)
-}
-
-/// A client with an allocation.
-struct Caller {
-    client: Client,
-    socket: UdpSocket,
-    server: SocketAddr,
-    relayed: SocketAddr,
-}
-
-impl Caller {
-    fn new(server: SocketAddr) -> Caller {
-        let mut caller = Caller { client: Client::new(), socket: socket().0, server, relayed: server };
-        let challenge = caller.ask(Client::allocate);
-        caller.client.challenged(&challenge);
-        let reply = caller.ask(Client::allocate);
-        caller.relayed = common::relayed(&reply);
-        caller
-    }
-
-    fn ask(&mut self, request: impl Fn(&mut Client) -> Vec<u8>) -> Vec<u8> {
-        self.socket.send_to(&request(&mut self.client), self.server).expect("a request sent");
-        let mut buffer = [0; 2000];
-        let (length, _) = self.socket.recv_from(&mut buffer).expect("an answer");
-        buffer[..length].to_vec()
     }
 }

@@ -3,24 +3,25 @@
 //! On loopback, and from a server through a router to a peer in network namespaces of their own, where the router's
 //! second link takes fewer bytes than the first. Which datagrams have DF is seen by what that router does with them.
 
-#![allow(unsafe_code, reason = "namespaces are system calls")]
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the bans are for the core")]
 
+#[path = "common/caller.rs"]
+mod caller;
 mod common;
+#[path = "common/namespace.rs"]
+mod namespace;
 
-use std::io::{self, Write};
+use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::process::Command;
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
 
-use common::Client;
+use caller::{Caller, receive};
+use namespace::{ip, skip, thread_id};
 use turnwell::net::{self, Server};
 use turnwell::relay::{Live, PeerPolicy};
 use turnwell::wire::{AttributeType, Class, Message, Method, TransactionId, Writer};
 
-const PATIENCE: Duration = Duration::from_secs(20);
 const CHANNEL: u16 = 0x4001;
 /// The MTU behind the router; IPv6 allows none that is smaller.
 const SMALL: u32 = 1280;
@@ -35,20 +36,20 @@ fn a_closed_port_on_loopback_is_told_and_disturbs_nothing() {
             continue;
         }
         let server = start(ip);
-        let mut caller = Caller::new(&server, ip);
+        let mut caller = Caller::new(server.listening()[0]);
         let (closed, open) = (closed_port(ip), peer(ip));
         let (open_at, closed_at) = (open.local_addr().expect("an address"), closed);
-        caller.ask(|client| client.permit(open_at));
-        caller.ask(|client| client.bind(CHANNEL, closed_at));
+        caller.permit(open_at);
+        caller.bind(CHANNEL, closed_at);
         let (kind, code) = if closed.is_ipv4() { (3, 3) } else { (1, 4) };
         caller.send(&common::send_indication(closed, b"anybody there?"));
-        assert_eq!(caller.error(), (closed, kind, code, 0));
+        assert_eq!(error(&caller), (closed, kind, code, 0));
         // Both ways to the closed port, each error right before a packet that must not be lost to it.
         for number in 0..200_u32 {
             caller.send(&common::channel_data(CHANNEL, b"nobody"));
             caller.send(&common::send_indication(closed, b"nobody"));
             caller.send(&common::send_indication(open_at, &number.to_be_bytes()));
-            assert_eq!(received(&open), number.to_be_bytes());
+            assert_eq!(receive(&open), number.to_be_bytes());
         }
         let counters = wait_for(&server, |counters| counters.tally.icmp_errors > 1);
         assert_eq!(counters.net.send_failed, 0);
@@ -67,7 +68,7 @@ fn a_path_that_takes_less_is_told_where_the_rfc_says_so() {
 
 /// Server and client in this namespace, a router, and a peer behind it.
 fn across_namespaces() -> io::Result<()> {
-    enter_namespace()?;
+    namespace::enter()?;
     let (router, router_go) = namespace(|| {
         ip("address add 10.99.0.2/24 dev r0")?;
         ip("address add fd99::2/64 dev r0 nodad")?;
@@ -113,45 +114,45 @@ fn through_the_router(near: &str, peer: &UdpSocket) {
     let at = peer.local_addr().expect("an address");
     let too_long = if at.is_ipv4() { (at, 3, 4, SMALL) } else { (at, 2, 0, SMALL) };
     let server = start(near);
-    let mut caller = Caller::new(&server, near);
-    caller.ask(|client| client.permit(at));
+    let mut caller = Caller::new(server.listening()[0]);
+    caller.permit(at);
     let payload = vec![7; LONG];
     if at.is_ipv4() {
         // The router drops what has DF and says so; afterwards this machine knows and does the same.
         for _ in 0..3 {
             caller.send(&asks_not_to_fragment(at, &payload));
-            assert_eq!(caller.error(), too_long);
+            assert_eq!(error(&caller), too_long);
         }
         // Without DF the router fragments: nothing is lost, in whatever order they come.
         for _ in 0..3 {
             caller.send(&common::send_indication(at, &payload));
-            assert_eq!(received(peer), payload);
+            assert_eq!(receive(peer), payload);
             caller.send(&asks_not_to_fragment(at, &payload));
-            assert_eq!(caller.error(), too_long);
+            assert_eq!(error(&caller), too_long);
         }
     } else {
         // Over IPv6 no router fragments, and DONT-FRAGMENT means nothing: the first is lost and told, then this
         // machine knows what the path takes.
         caller.send(&asks_not_to_fragment(at, &payload));
-        assert_eq!(caller.error(), too_long);
+        assert_eq!(error(&caller), too_long);
         caller.send(&asks_not_to_fragment(at, &payload));
-        assert_eq!(received(peer), payload);
+        assert_eq!(receive(peer), payload);
     }
-    caller.ask(|client| client.bind(CHANNEL, at));
+    caller.bind(CHANNEL, at);
     // Enough for a connected socket, and for long segmented messages.
     for number in 0..100_u32 {
         let payload = [&number.to_be_bytes()[..], &payload].concat();
         caller.send(&common::channel_data(CHANNEL, &payload));
-        assert_eq!(received(peer), payload);
+        assert_eq!(receive(peer), payload);
     }
     if at.is_ipv4() {
         caller.send(&asks_not_to_fragment(at, &payload));
-        assert_eq!(caller.error(), too_long, "beside a connected socket");
+        assert_eq!(error(&caller), too_long, "beside a connected socket");
     }
     let closed = SocketAddr::new(at.ip(), 9);
     caller.send(&common::send_indication(closed, b"discard?"));
     let (kind, code) = if at.is_ipv4() { (3, 3) } else { (1, 4) };
-    assert_eq!(caller.error(), (closed, kind, code, 0));
+    assert_eq!(error(&caller), (closed, kind, code, 0));
 }
 
 fn start(ip: &str) -> Server {
@@ -162,9 +163,7 @@ fn start(ip: &str) -> Server {
 }
 
 fn peer(ip: &str) -> UdpSocket {
-    let socket = UdpSocket::bind((ip, 0)).expect("a free port");
-    socket.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-    socket
+    caller::socket(ip.parse().expect("an address"))
 }
 
 /// A port that was free a moment ago, outside of the range of relay ports.
@@ -173,19 +172,6 @@ fn closed_port(ip: &str) -> SocketAddr {
         let address = peer(ip).local_addr().expect("an address");
         if !(20_000..30_000).contains(&address.port()) {
             return address;
-        }
-    }
-}
-
-fn received(socket: &UdpSocket) -> Vec<u8> {
-    let mut buffer = vec![0; 65_536];
-    loop {
-        match socket.recv(&mut buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            length => {
-                buffer.truncate(length.expect("a datagram"));
-                return buffer;
-            }
         }
     }
 }
@@ -211,55 +197,17 @@ fn wait_for(server: &Server, until: impl Fn(&net::Snapshot) -> bool) -> net::Sna
     }
 }
 
-/// A client with an allocation.
-struct Caller {
-    client: Client,
-    socket: UdpSocket,
-}
-
-impl Caller {
-    fn new(server: &Server, ip: &str) -> Caller {
-        let socket = peer(ip);
-        socket.connect(server.listening()[0]).expect("a listener");
-        let mut caller = Caller { client: Client::new(), socket };
-        let request = caller.client.allocate();
-        caller.send(&request);
-        let challenge = received(&caller.socket);
-        caller.client.challenged(&challenge);
-        caller.ask(Client::allocate);
-        caller
-    }
-
-    fn send(&self, packet: &[u8]) {
-        self.socket.send(packet).expect("a listener");
-    }
-
-    /// Sends a request and waits for its success, past errors that come in between.
-    fn ask(&mut self, request: impl FnOnce(&mut Client) -> Vec<u8>) {
-        let request = request(&mut self.client);
-        self.send(&request);
-        loop {
-            let reply = received(&self.socket);
-            let message = Message::parse(&reply).expect("a message");
-            if message.class() != Class::Indication {
-                assert!(common::is_success(&reply));
-                return;
-            }
-        }
-    }
-
-    /// The next packet, which must be a Data indication with ICMP: peer, type, code, error data.
-    fn error(&self) -> (SocketAddr, u8, u8, u32) {
-        let packet = received(&self.socket);
-        let message = Message::parse(&packet).expect("a message");
-        assert_eq!((message.class(), message.method()), (Class::Indication, Method::DATA));
-        let attributes: Vec<_> = message.attributes().map_while(Result::ok).collect();
-        let [peer, icmp] = attributes.as_slice() else { panic!("two attributes") };
-        assert_eq!((peer.kind, icmp.kind), (AttributeType::XOR_PEER_ADDRESS, AttributeType::ICMP));
-        let [0, 0, kind, code, a, b, c, d] = *icmp.value else { panic!("eight bytes, two of them zero") };
-        let peer = peer.xor_address(message.transaction_id()).expect("an address");
-        (peer, kind >> 1, code, u32::from_be_bytes([a, b, c, d]))
-    }
+/// The next packet, which must be a Data indication with ICMP: peer, type, code, error data.
+fn error(caller: &Caller) -> (SocketAddr, u8, u8, u32) {
+    let packet = caller.receive();
+    let message = Message::parse(&packet).expect("a message");
+    assert_eq!((message.class(), message.method()), (Class::Indication, Method::DATA));
+    let attributes: Vec<_> = message.attributes().map_while(Result::ok).collect();
+    let [peer, icmp] = attributes.as_slice() else { panic!("two attributes") };
+    assert_eq!((peer.kind, icmp.kind), (AttributeType::XOR_PEER_ADDRESS, AttributeType::ICMP));
+    let [0, 0, kind, code, a, b, c, d] = *icmp.value else { panic!("eight bytes, two of them zero") };
+    let peer = peer.xor_address(message.transaction_id()).expect("an address");
+    (peer, kind >> 1, code, u32::from_be_bytes([a, b, c, d]))
 }
 
 type Task = Box<dyn FnOnce() + Send>;
@@ -282,9 +230,8 @@ fn namespace(prepare: fn() -> io::Result<()>) -> io::Result<(Namespace, mpsc::Se
     let (tell_ready, ready) = mpsc::channel();
     let (task, tasks) = mpsc::channel::<Task>();
     thread::spawn(move || {
-        let entered = enter_namespace();
-        // SAFETY: takes no pointer, has no effect.
-        tell.send(entered.map(|()| unsafe { libc::gettid() })).expect("somebody listens");
+        let entered = namespace::enter();
+        tell.send(entered.map(|()| thread_id())).expect("somebody listens");
         let Ok(first) = tasks.recv() else { return };
         tell_ready.send(prepare()).expect("somebody listens");
         first();
@@ -292,23 +239,4 @@ fn namespace(prepare: fn() -> io::Result<()>) -> io::Result<(Namespace, mpsc::Se
     });
     let tid = told.recv().map_err(io::Error::other)??;
     Ok((Namespace { tid, ready }, task))
-}
-
-fn enter_namespace() -> io::Result<()> {
-    // SAFETY: takes no pointer; from now on this thread, and what it starts, has a network of its own.
-    match unsafe { libc::unshare(libc::CLONE_NEWNET) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// Runs `ip` in the namespace of this thread.
-fn ip(arguments: &str) -> io::Result<()> {
-    let status = Command::new("ip").args(arguments.split(' ')).status()?;
-    if status.success() { Ok(()) } else { Err(io::Error::other(format!("ip {arguments}: {status}"))) }
-}
-
-/// Past the test's output capture: this must be seen.
-fn skip(reason: &str) {
-    io::stderr().write_all(format!("!!!! skipped, {reason}\n").as_bytes()).expect("standard error");
 }

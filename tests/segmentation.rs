@@ -4,20 +4,22 @@
 //! on loopback, where segmentation is switched off while it runs, and between two network namespaces whose path takes
 //! smaller packets than those relayed.
 
-#![allow(unsafe_code, reason = "namespaces and foreign descriptors are system calls")]
+#![allow(unsafe_code, reason = "a foreign descriptor is a system call")]
 #![allow(clippy::disallowed_methods, reason = "the bans are for the core")]
 
 mod common;
+#[path = "common/namespace.rs"]
+mod namespace;
 
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
-use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use common::Client;
+use namespace::{ip, skip, thread_id};
 use socket2::SockRef;
 use turnwell::net::sys::{Epoll, Events, Interest, SendBatch, UdpOptions, UdpSocket, bind_udp, receive_one};
 use turnwell::net::{self, NetCounters, Server};
@@ -49,23 +51,18 @@ fn on_a_path_of_smaller_mtu_every_packet_arrives_in_order() {
     // A thread of its own, since its namespace goes with it.
     match thread::spawn(across_namespaces).join().expect("a run") {
         Ok(()) => {}
-        // Past the test's output capture: this must be seen.
-        Err(error) => {
-            let text = format!("!!!! skipped, no network namespaces here: {error}\n");
-            io::stderr().write_all(text.as_bytes()).expect("standard error");
-        }
+        Err(error) => skip(&format!("no network namespaces here: {error}")),
     }
 }
 
 /// The server behind a veth pair that takes 600 bytes, clients and peer before it.
 fn across_namespaces() -> io::Result<()> {
-    enter_namespace()?;
+    namespace::enter()?;
     let (tell, told) = mpsc::channel();
     let (go, joined) = mpsc::channel::<()>();
     let far = thread::spawn(move || {
-        enter_namespace()?;
-        // SAFETY: takes no pointer, has no effect.
-        tell.send(unsafe { libc::gettid() }).expect("somebody listens");
+        namespace::enter()?;
+        tell.send(thread_id()).expect("somebody listens");
         joined.recv().expect("a veth pair");
         ip("address add 10.99.0.1/24 dev far")?;
         ip("link set far up")?;
@@ -83,20 +80,6 @@ fn across_namespaces() -> io::Result<()> {
     traffic.bursts(100);
     assert_eq!(server.counters().net.send_failed, 0);
     Ok(())
-}
-
-fn enter_namespace() -> io::Result<()> {
-    // SAFETY: takes no pointer; from now on this thread, and what it starts, has a network of its own.
-    match unsafe { libc::unshare(libc::CLONE_NEWNET) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// Runs `ip` in the namespace of this thread.
-fn ip(arguments: &str) -> io::Result<()> {
-    let status = Command::new("ip").args(arguments.split(' ')).status()?;
-    if status.success() { Ok(()) } else { Err(io::Error::other(format!("ip {arguments}: {status}"))) }
 }
 
 /// The kernel does not segment on a socket without checksums: the server's sockets become such.

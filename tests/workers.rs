@@ -2,6 +2,8 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the bans are for the core")]
 
+#[path = "common/caller.rs"]
+mod caller;
 mod common;
 
 use std::io::ErrorKind;
@@ -9,7 +11,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::Client;
+use caller::{Caller, receive, socket};
 use turnwell::net::{self, Server};
 use turnwell::relay::{Discard, Limits, Live, PeerPolicy, RelayAddress};
 
@@ -23,50 +25,6 @@ fn start(live: Live) -> Server {
         ..common::net_config("127.0.0.1:0", 4)
     };
     net::start(config, Arc::new(live)).expect("running workers")
-}
-
-struct Caller {
-    client: Client,
-    socket: UdpSocket,
-    server: SocketAddr,
-    relayed: SocketAddr,
-}
-
-impl Caller {
-    fn new(server: SocketAddr) -> Caller {
-        let mut caller = Caller { client: Client::new(), socket: socket("127.0.0.1:0"), server, relayed: server };
-        let challenge = caller.ask(Client::allocate);
-        caller.client.challenged(&challenge);
-        let reply = caller.ask(Client::allocate);
-        caller.relayed = common::relayed(&reply);
-        caller
-    }
-
-    fn ask(&mut self, request: impl Fn(&mut Client) -> Vec<u8>) -> Vec<u8> {
-        let packet = request(&mut self.client);
-        self.send(&packet);
-        receive(&self.socket)
-    }
-
-    fn permit(&mut self, peer: SocketAddr) {
-        assert!(common::is_success(&self.ask(|client| client.permit(peer))));
-    }
-
-    fn send(&self, packet: &[u8]) {
-        self.socket.send_to(packet, self.server).expect("a packet sent");
-    }
-}
-
-fn socket(address: &str) -> UdpSocket {
-    let socket = UdpSocket::bind(address).expect("a socket");
-    socket.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-    socket
-}
-
-fn receive(socket: &UdpSocket) -> Vec<u8> {
-    let mut buffer = [0; 2000];
-    let (length, _) = socket.recv_from(&mut buffer).expect("a packet");
-    buffer[..length].to_vec()
 }
 
 /// Waits until the workers have told what is asked for.
@@ -134,7 +92,7 @@ fn all_allocations_of_a_user_relay_together_what_one_user_may() {
         peers: PeerPolicy::new(&["127.0.0.0/8".parse().expect("a range")], &[]),
         ..(*common::live()).clone()
     });
-    let peer = socket("127.0.0.1:0");
+    let peer = socket([127, 0, 0, 1].into());
     let at = peer.local_addr().expect("its address");
     let start = Instant::now();
     let mut callers: Vec<Caller> = (0..12).map(|_| Caller::new(server.listening()[0])).collect();
