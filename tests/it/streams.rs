@@ -67,13 +67,6 @@ fn dev_with(config: &str, flags: &[&str]) -> (Folder, Dev) {
     (folder, dev)
 }
 
-/// The program's resident memory in bytes.
-fn resident(dev: &Dev) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", dev.process.id())).expect("its status");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
-    line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("a number") * 1024
-}
-
 #[test]
 fn messages_in_pieces_and_in_a_row_are_answered() {
     let dev = Dev::start(&[]);
@@ -247,7 +240,7 @@ fn silent_stuck_and_slow_clients_are_bounded_and_ended() {
     let (_folder, dev) = dev_with(config, &["--workers", "1"]);
     let (tcp, tls) = (address(&dev, "tcp"), address(&dev, "tls"));
     binding(&mut connect(tcp), 1).expect("an answer");
-    let before = resident(&dev);
+    let before = dev.process.resident();
 
     // Half of them say nothing, the others begin a message or a handshake and never finish it.
     let mut silent: Vec<TcpStream> = (0..2000).map(|number| connect(if number % 2 == 0 { tcp } else { tls })).collect();
@@ -261,7 +254,7 @@ fn silent_stuck_and_slow_clients_are_bounded_and_ended() {
     }
     let mut lawful = connect(tcp);
     binding(&mut lawful, 2).expect("an answer meanwhile");
-    let grown = resident(&dev).saturating_sub(before);
+    let grown = dev.process.resident().saturating_sub(before);
     assert!(grown < 2000 * PER_SILENT_CONNECTION, "{grown} bytes for 2000 silent connections");
 
     // Those that ask and never read are closed once their queue is full; the server stays responsive.

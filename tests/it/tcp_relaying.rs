@@ -146,7 +146,7 @@ fn who_does_not_read_stops_who_writes_and_loses_nothing() {
     let (_folder, dev) = dev(&["--workers", "1"]);
     let mut control = Control::new(&dev);
     let piece = pattern(64 * 1024);
-    let before = resident(&dev);
+    let before = dev.process.resident();
     for client_writes in [true, false] {
         let (client, peer) = control.connected(&dev);
         let (mut writer, mut reader) = if client_writes { (client, peer) } else { (peer, client) };
@@ -159,7 +159,7 @@ fn who_does_not_read_stops_who_writes_and_loses_nothing() {
                 Err(error) => break assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock),
             }
         }
-        let grown = resident(&dev).saturating_sub(before);
+        let grown = dev.process.resident().saturating_sub(before);
         assert!(grown < PER_STUCK_CONNECTION, "{grown} bytes for a connection that nobody reads");
         // Meanwhile everybody else goes on.
         let (mut one, mut other) = control.connected(&dev);
@@ -278,13 +278,6 @@ fn who_does_not_listen_is_447_and_everything_ends_with_the_allocation() {
         assert!(stream.read(&mut [0; 1]).is_ok_and(|count| count == 0), "closed");
     }
     assert!(TcpStream::connect(control.relayed).is_err(), "nobody listens there any more");
-}
-
-/// The program's resident memory in bytes.
-fn resident(dev: &Dev) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", dev.process.id())).expect("its status");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
-    line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("a number") * 1024
 }
 
 fn http(dev: &Dev, path: &str) -> Value {
