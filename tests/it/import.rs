@@ -79,10 +79,38 @@ fn nextcloud_talk() {
             "secrets = [\"0123456789abcdef\"]",
             "allocations = 0",
             "# line 2: fingerprint: an answer has FINGERPRINT when its request has",
-            "# line 13: max-bps: ",
+            "# line 7: bps-capacity: there is no limit of all bandwidth together",
+            "bandwidth-per-allocation = \"1Mbit\"",
         ],
     );
     assert!(!toml.contains("[tls]") && !toml.contains("[lifetimes]"), "{toml}");
+    assert!(!toml.contains("bandwidth-per-user ="), "the limit of a user is above that of an allocation:\n{toml}");
+}
+
+/// One that points to others, and limits: bytes there are bits here.
+#[test]
+fn a_balancer_and_its_limits() {
+    let toml = imported(
+        "static-auth-secret=s\nalternate-server=192.0.2.8\nalternate-server=192.0.2.9:3479\nalternate-server=[2001:db8::8]:3478\n\
+         alternate-server=2001:db8::9\nalternate-server=192.0.2.8\nalternate-server=turn2.example.org\n\
+         tls-alternate-server=192.0.2.8:5349\nmax-bps=100000001\nunauthorized-ratelimit\nunauthorized-ratelimit-rps=10\n",
+    );
+    has(
+        &toml,
+        &[
+            "alternate = [\"192.0.2.8:3478\", \"192.0.2.9:3479\", \"[2001:db8::8]:3478\", \"[2001:db8::9]:3478\", \"192.0.2.8:3478\"]\n\
+             redirect = \"always\"",
+            "# line 7: alternate-server: this is no address",
+            "# line 8: tls-alternate-server: there is one list, server.alternate",
+            "bandwidth-per-allocation = \"800000008bit\"",
+            "bandwidth-per-user = \"0\"",
+            "# line 11: unauthorized-ratelimit-rps: limits.unauthenticated-replies",
+        ],
+    );
+    let toml = imported("static-auth-secret=s\nmax-bps=0\n");
+    has(&toml, &["bandwidth-per-allocation = \"0\"", "bandwidth-per-user = \"0\""]);
+    let toml = imported("static-auth-secret=s\nmax-bps=64K\n");
+    has(&toml, &["# line 2: max-bps: the value cannot be read"]);
 }
 
 /// A conference server's package: another port, aux listener on 443, denied ranges, no standard output.

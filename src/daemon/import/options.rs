@@ -16,8 +16,8 @@ use Fate::{Carried, Same, Told};
 /// The database that coturn would have asked.
 const DATABASE: &str = "there is no database: write users into credentials.users, secrets into files (secret-files)";
 const STATISTICS: &str = "counters are at /metrics and sessions at /v1/sessions of the API; there is no Redis";
-const REDIRECT: &str =
-    "write the addresses, each with its port, into server.alternate: new clients are sent there (300 Try Alternate)";
+const REDIRECT: &str = "there is one list, server.alternate, for clients of every transport (300 Try Alternate): add the address, with \
+    its port, if all of them may go there";
 const LOG: &str = "the log goes to standard error, which the journal keeps; see [log]";
 const TLS_CHOICE: &str =
     "TLS 1.2 and 1.3 with ECDHE suites, chosen by the TLS library: nothing to set, nothing weaker to allow";
@@ -26,10 +26,8 @@ const ADMIN: &str =
 const DISCOVERY: &str =
     "NAT behaviour discovery (RFC 5780) is off unless [discovery] names two addresses with two ports each";
 const PROCESS: &str = "the systemd unit says who runs the server, and where";
-const BANDWIDTH: &str = "limits.bandwidth-per-allocation bounds it, in bits: \"100Mbit\" unless you write another";
-
-const UNAUTHENTICATED: &str =
-    "limits.unauthenticated-replies bounds answers before authentication: 500 a second to one source";
+const UNAUTHENTICATED: &str = "limits.unauthenticated-replies, 500 a second to one source, is always on and counts every answer before \
+    authentication, STUN's as well as 401: a limit for 401 alone would be too low for it";
 
 /// By name, in the order of the alphabet.
 pub(super) const OPTIONS: &[(&str, Fate)] = &[
@@ -40,9 +38,15 @@ pub(super) const OPTIONS: &[(&str, Fate)] = &[
     ("allowed-peer-ip", Carried),
     ("alt-listening-port", Told(DISCOVERY)),
     ("alt-tls-listening-port", Told(DISCOVERY)),
-    ("alternate-server", Told(REDIRECT)),
+    ("alternate-server", Carried),
     ("aux-server", Carried),
-    ("bps-capacity", Told("there is no limit of all bandwidth together; limits.allocations bounds how many share it")),
+    (
+        "bps-capacity",
+        Told(
+            "there is no limit of all bandwidth together: limits.allocations bounds how many share it, \
+             limits.bandwidth-per-user (in bits) what each may take",
+        ),
+    ),
     ("cert", Carried),
     ("channel-lifetime", Carried),
     ("check-origin-consistency", Told("ORIGIN is ignored: there is one realm")),
@@ -78,7 +82,7 @@ pub(super) const OPTIONS: &[(&str, Fate)] = &[
     ("lt-cred-mech", Same),
     ("max-allocate-lifetime", Carried),
     ("max-allocate-timeout", Told("before a client has authenticated there is no state that could time out")),
-    ("max-bps", Told(BANDWIDTH)),
+    ("max-bps", Carried),
     ("max-port", Carried),
     ("min-port", Carried),
     ("mobility", Told("there is no mobility (RFC 8016); clients restart ICE")),

@@ -14,6 +14,10 @@ const PORT: u16 = 3478;
 const TLS_PORT: u16 = 5349;
 const LOWEST: u16 = 49_152;
 const HIGHEST: u16 = 65_535;
+/// `limits.bandwidth-per-user` where nothing is written, in bits in a second.
+const USER_BITS: u64 = 500_000_000;
+/// The highest bit rate that can be written.
+const MOST_BITS: u64 = 1_000_000_000_000;
 
 /// What the entries say, with questions to ask of it, and the text that comes of it.
 struct Import<'a> {
@@ -112,6 +116,26 @@ impl<'a> Import<'a> {
             "The name by which clients reach this server, for the URLs of the credentials that the API mints:",
         );
         self.comment("public-host = \"turn.example.org\"");
+        self.alternates();
+    }
+
+    /// Where new clients are sent. One that is named twice is told twice as often, there as here.
+    fn alternates(&mut self) {
+        let mut found: Vec<SocketAddr> = Vec::new();
+        for entry in self.all("alternate-server") {
+            let bare = entry.value.trim_start_matches('[').trim_end_matches(']');
+            let without_port = || bare.parse().ok().map(|ip| SocketAddr::new(ip, PORT));
+            match entry.value.parse().ok().or_else(without_port) {
+                Some(server) => found.push(server),
+                None => {
+                    self.tell(&entry, "this is no address: names are not looked up, write server.alternate yourself")
+                }
+            }
+        }
+        if !found.is_empty() {
+            self.comment("Clients over TLS are sent there as well, and speak TLS there.");
+            self.line(&format!("alternate = {}\nredirect = \"always\"", list(&found)));
+        }
     }
 
     fn ips(&mut self) -> Vec<IpAddr> {
@@ -348,6 +372,15 @@ impl<'a> Import<'a> {
                 self.line(&format!("{name} = {count}"));
             }
         }
+        if let Some(bytes) = self.number::<u64>("max-bps") {
+            let bits = bytes.saturating_mul(8);
+            self.comment("max-bps counts bytes in a second, and these are bits; both count each way by itself.");
+            self.line(&format!("bandwidth-per-allocation = \"{}\"", bit_rate(bits)));
+            if bits == 0 || bits > USER_BITS {
+                self.comment("coturn has no limit for all of a user's sessions together; here it is 500Mbit unless:");
+                self.line("bandwidth-per-user = \"0\"");
+            }
+        }
         self.comment("Prosody and Jitsi name everybody by the bare time stamp, each second another user: then only this one holds.");
         self.comment("allocations-per-source = 1000");
     }
@@ -434,6 +467,18 @@ impl<'a> Import<'a> {
             // names come from the file: nothing in them may end the comment
             self.comment(&format!("line {line}: {}: {words}", name.escape_debug()));
         }
+    }
+}
+
+/// A rate in the largest unit that it is a whole number of; none above what a key takes.
+fn bit_rate(bits: u64) -> String {
+    if bits == 0 || bits > MOST_BITS {
+        return "0".into();
+    }
+    let units = [(1_000_000_000, "Gbit"), (1_000_000, "Mbit"), (1000, "kbit")];
+    match units.iter().find(|(unit, _)| bits.is_multiple_of(*unit)) {
+        Some((unit, name)) => format!("{}{name}", bits / unit),
+        None => format!("{bits}bit"),
     }
 }
 
