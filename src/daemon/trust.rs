@@ -1,5 +1,6 @@
 //! Which certificates our own clients accept from a server (RFC 5280, RFC 9525).
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,11 +12,12 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 /// Where systems keep the certificates that they trust, after `$SSL_CERT_FILE`.
-const BUNDLES: [&str; 4] = [
+const BUNDLES: [&str; 5] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
 ];
 
 /// What a server may show.
@@ -31,25 +33,28 @@ pub(super) enum Trust {
 /// A client that trusts like this.
 pub(super) fn client(trust: Trust) -> io::Result<Arc<ClientConfig>> {
     let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?;
-    let pinned = |shown| Arc::new(Pinned { shown, provider });
     let config = match trust {
-        Trust::Roots(extra) => builder.with_root_certificates(roots(extra.as_deref())?),
-        Trust::Only(shown) => builder.dangerous().with_custom_certificate_verifier(pinned(Some(shown))),
-        Trust::Any => builder.dangerous().with_custom_certificate_verifier(pinned(None)),
+        Trust::Roots(extra) => {
+            let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+            let builder = builder.map_err(io::Error::other)?;
+            Ok(builder.with_root_certificates(roots(extra.as_deref())?).with_no_client_auth())
+        }
+        Trust::Only(expected) => {
+            judging(provider, move |shown, _, _| if expected == *shown { Ok(()) } else { Err(other()) })
+        }
+        Trust::Any => judging(provider, |_, _, _| Ok(())),
     };
-    Ok(Arc::new(config.with_no_client_auth()))
+    config.map(Arc::new).map_err(io::Error::other)
+}
+
+fn other() -> Error {
+    Error::General(
+        "the server shows another certificate than the configuration names; reload it if that was renewed".into(),
+    )
 }
 
 fn roots(extra: Option<&Path>) -> io::Result<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    let variable = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty());
-    let bundles = variable.iter().map(Path::new).chain(BUNDLES.iter().map(Path::new));
-    if let Some(found) = bundles.map(certificates).find_map(Result::ok) {
-        roots.add_parsable_certificates(found);
-    }
+    let mut roots = system_roots();
     if let Some(path) = extra {
         let own = certificates(path).map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?;
         roots.add_parsable_certificates(own);
@@ -57,32 +62,58 @@ fn roots(extra: Option<&Path>) -> io::Result<RootCertStore> {
     Ok(roots)
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Box<dyn std::error::Error>> {
+/// What this machine trusts: the first list that there is, or nothing.
+pub(super) fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    let variable = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty());
+    let bundles = variable.iter().map(Path::new).chain(BUNDLES.iter().map(Path::new));
+    if let Some(found) = bundles.map(certificates).find_map(Result::ok) {
+        roots.add_parsable_certificates(found);
+    }
+    roots
+}
+
+/// The certificates of a PEM file: one at least.
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Box<dyn std::error::Error>> {
     let found: Vec<_> = CertificateDer::pem_file_iter(path)?.collect::<Result<_, _>>()?;
     if found.is_empty() { Err("there is no certificate in it".into()) } else { Ok(found) }
 }
 
-/// Accepts one certificate, or any; that the server has its key is checked as ever.
-#[derive(Debug)]
-struct Pinned {
-    shown: Option<CertificateDer<'static>>,
+/// Of the server's own certificate, those that it shows with it, and the name by which it was called.
+type Judge = dyn Fn(&CertificateDer<'_>, &[CertificateDer<'_>], &ServerName<'_>) -> Result<(), Error> + Send + Sync;
+
+/// A client for which `judge` says whether a certificate will do.
+pub(super) fn judging(
+    provider: Arc<CryptoProvider>,
+    judge: impl Fn(&CertificateDer<'_>, &[CertificateDer<'_>], &ServerName<'_>) -> Result<(), Error> + Send + Sync + 'static,
+) -> Result<ClientConfig, Error> {
+    let verifier = Verifier { judge: Box::new(judge), provider: provider.clone() };
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
+}
+
+/// Asks about the certificate; that the server has its key is checked as ever.
+struct Verifier {
+    judge: Box<Judge>,
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Pinned {
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Verifier")
+    }
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         first: &CertificateDer<'_>,
-        _rest: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
+        rest: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
         _ocsp: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if self.shown.as_ref().is_none_or(|shown| shown == first) {
-            return Ok(ServerCertVerified::assertion());
-        }
-        let what = "the server shows another certificate than the configuration names; reload it if that was renewed";
-        Err(Error::General(what.into()))
+        (self.judge)(first, rest, name).map(|()| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

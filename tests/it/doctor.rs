@@ -6,11 +6,16 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
+use turnwell::credentials::{Credentials, Secret};
 use turnwell::net::sys;
+use turnwell::relay::{
+    self, Action, DefaultFamily, FiveTuple, ListenerId, Live, Mono, Now, Opened, PortShare, Relay, RelayId, Want,
+};
 use turnwell::wire::{AttributeType, Class, ErrorCode, Message, Method, TransactionId, Writer};
 
 use crate::lab;
@@ -294,6 +299,73 @@ fn a_server_whose_clock_is_wrong_is_named() {
         minted.len()
     ));
     doctor(&["--api", &api]).found(&["clock"], 71, "behind this machine's");
+    let api = http(format!(
+        "HTTP/1.1 201 Created\r\nDate: Fri, 06 Nov 2099 08:49:37 GMT\r\nContent-Length: {}\r\n\r\n{minted}",
+        minted.len()
+    ));
+    doctor(&["--api", &api]).found(&["clock"], 71, "ahead of this machine's");
+    // without an API to ask: what it refuses as expired it takes with a far expiry
+    server.with_secret(&server_ahead(365 * 86_400), "c2VjcmV0LXNlY3JldA==").found(
+        &["clock"],
+        71,
+        "with an expiry ten years ahead it is accepted",
+    );
+    // where the clock is not the cause, it is not named
+    server.with_secret(&server_ahead(0), "other").found(&["secret"], 77, "");
+}
+
+/// Our own engine with a clock that is ahead by so many seconds: it answers, and relays nothing.
+fn server_ahead(seconds: u64) -> String {
+    let mut credentials = Credentials::new("example.org");
+    credentials.add_secret(Secret::new("c2VjcmV0LXNlY3JldA==").expect("a secret"));
+    let config = relay::Config {
+        listeners: vec!["127.0.0.1:3478".parse().expect("an address")],
+        relays: Vec::new(),
+        ports: PortShare::whole(50_000..=50_099),
+        default_family: DefaultFamily::Client,
+        discovery: Vec::new(),
+        seed: [1; 32],
+        nonce_key: [2; 32],
+    };
+    let engine = Mutex::new(Relay::new(config, Arc::new(Live::new(Arc::new(credentials)))));
+    let client = "127.0.0.1:1".parse().expect("an address");
+    let from = FiveTuple { client, listener: ListenerId(0), stream: None };
+    let now = Now { mono: Mono(0), unix: now() + seconds };
+    fake(move |request, out| {
+        let mut engine = engine.lock().expect("the engine");
+        if let Action::Open(pending) = engine.handle_client(now, &from, request.as_bytes(), out)
+            && let Want::Bind(address) = pending.want()
+        {
+            // the answer is in `out`, which is all that there is to send
+            let _ = engine.opened(now, pending, Ok(Opened::Relay(RelayId(1), address)), out);
+        }
+    })
+}
+
+/// On the server: its own certificate is known there, whoever signed it.
+#[test]
+fn the_certificate_of_the_api_on_this_machine_needs_no_authority() {
+    let [udp, api] = ports();
+    let folder = Folder::with(&format!(
+        "[listen]\nudp = [\"127.0.0.1:{udp}\"]\n[credentials]\nsecrets = [\"c2VjcmV0LXNlY3JldA==\"]\n\
+         [api]\nlisten = [\"0.0.0.0:{api}\"]\nkeys = [\"0123456789abcdef\"]\n\
+         certificate = \"chain.pem\"\ncertificate-key = \"key.pem\"\n"
+    ));
+    crate::tls::renew(&folder);
+    folder.write("key", "0123456789abcdef\n", 0o600);
+    let serve = Serve::start(&folder.config());
+    serve.notified("READY=1");
+    let (url, key) = (format!("https://localhost:{api}"), folder.path("key"));
+    let args = ["--api", &url, "--key-file", text(&key)];
+    let config = folder.config();
+    let here = doctor(&[&args[..], &["--config", text(&config)]].concat());
+    assert!(!here.ids().contains(&"certificate"), "{:#}", here.json);
+    assert!(doctor(&args).ids().contains(&"certificate"), "from elsewhere it is one that signed itself");
+    // a configuration that names another one than what is shown
+    let other = Folder::with(&fs::read_to_string(&config).expect("the configuration"));
+    crate::tls::renew(&other);
+    let other = doctor(&[&args[..], &["--config", text(&other.config())]].concat());
+    assert!(other.ids().contains(&"certificate"), "{:#}", other.json);
 }
 
 /// Finding 10.

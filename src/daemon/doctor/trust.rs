@@ -8,25 +8,16 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, ClientConfig};
 use x509_cert::der::Decode;
 
 use super::finding::{Finding, Kind, Severity, shown};
 use crate::daemon::exit::{self, Failure};
-use crate::daemon::unix_now;
+use crate::daemon::{trust, unix_now};
 
-/// Where systems keep the certificates that they trust, after `$SSL_CERT_FILE`.
-const BUNDLES: [&str; 5] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-];
 const DAY: u64 = 86_400;
 /// Renewal has failed for a while when a certificate has fewer days left.
 const FEW_DAYS: u64 = 14;
@@ -41,14 +32,9 @@ pub(super) struct Trust {
 impl Trust {
     /// The system's certificates, and those of one more file.
     pub(super) fn load(extra: Option<&Path>) -> Result<Trust, Failure> {
-        let mut roots = RootCertStore::empty();
-        let variable = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty());
-        let bundles = variable.iter().map(Path::new).chain(BUNDLES.iter().map(Path::new));
-        if let Some(found) = bundles.map(certificates).find_map(Result::ok) {
-            roots.add_parsable_certificates(found);
-        }
+        let mut roots = trust::system_roots();
         if let Some(path) = extra {
-            let own = certificates(path).map_err(|error| {
+            let own = trust::certificates(path).map_err(|error| {
                 let what = format!("--ca: cannot read certificates from {}: {error}", path.display());
                 Failure::new(exit::USAGE, what, "name a file with certificates in PEM")
             })?;
@@ -82,19 +68,14 @@ impl Trust {
     /// A configuration for one connection, and where its verdict will stand.
     pub(super) fn client(&self, alpn: Option<&[u8]>) -> Result<(Arc<ClientConfig>, Arc<Witness>), rustls::Error> {
         let witness = Arc::new(Witness { trust: self.clone(), seen: Mutex::new(None) });
-        let mut config = ClientConfig::builder_with_provider(self.provider.clone())
-            .with_safe_default_protocol_versions()?
-            .dangerous()
-            .with_custom_certificate_verifier(witness.clone())
-            .with_no_client_auth();
+        let looking = witness.clone();
+        let mut config = trust::judging(self.provider.clone(), move |first, rest, name| {
+            looking.look(first, rest, name);
+            Ok(())
+        })?;
         config.alpn_protocols.extend(alpn.map(<[u8]>::to_vec));
         Ok((Arc::new(config), witness))
     }
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Box<dyn std::error::Error>> {
-    let found: Vec<_> = CertificateDer::pem_file_iter(path)?.collect::<Result<_, _>>()?;
-    if found.is_empty() { Err("there is none in it".into()) } else { Ok(found) }
 }
 
 /// Looks at a certificate, lets it pass, and remembers what there was to say.
@@ -110,53 +91,15 @@ pub(super) struct Seen {
     pub(super) verdict: Result<(), rustls::Error>,
 }
 
-impl std::fmt::Debug for Witness {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Witness")
-    }
-}
-
 impl Witness {
     pub(super) fn seen(&self) -> Option<Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
-}
 
-impl ServerCertVerifier for Witness {
-    fn verify_server_cert(
-        &self,
-        first: &CertificateDer<'_>,
-        rest: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
+    fn look(&self, first: &CertificateDer<'_>, rest: &[CertificateDer<'_>], name: &ServerName<'_>) {
         let chain = std::iter::once(first).chain(rest).map(|certificate| certificate.clone().into_owned()).collect();
         let verdict = self.trust.verify(first, rest, name);
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Seen { chain, verdict });
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.trust.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.trust.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.trust.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
