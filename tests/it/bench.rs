@@ -4,7 +4,7 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use crate::support::{Dev, PATIENCE, TURNWELL};
+use crate::support::{Dev, Folder, PATIENCE, TURNWELL};
 
 fn bench(arguments: &[&str]) -> Output {
     let mut command = assert_cmd::Command::new(TURNWELL);
@@ -65,6 +65,33 @@ fn round_trips_and_memory_are_told() {
     assert!(0.0 < time("p50_us") && time("p50_us") <= time("p99_us") && time("p99_us") <= time("max_us"), "{found}");
     let found = measured(&server, "--mode hold --clients 50 --seconds 0.01");
     assert!(found["server_process"]["bytes_per_allocation"].is_f64(), "{found}");
+}
+
+/// What stands on a command line is seen by everybody on the machine.
+#[test]
+fn secrets_come_from_files_standard_input_and_a_variable() {
+    let server = Dev::start(&[]);
+    let folder = Folder::with("");
+    folder.write("secret", &format!("{}\n", server.text("secret")), 0o600);
+    folder.write("wrong", "wrong\n", 0o600);
+    let at = |name: &str| folder.path(name).to_str().expect("UTF-8").to_owned();
+    let address = server.address().to_string();
+    let run = |arguments: &[&str], stdin: &str, variable: Option<&str>| {
+        let mut command = assert_cmd::Command::new(TURNWELL);
+        command.args(["bench", &address, "--mode", "allocate", "--clients", "2", "--packets", "4", "--seconds", "5"]);
+        command.args(["--warm-up", "0"]).args(arguments).write_stdin(stdin).env_remove("TURNWELL_SECRET");
+        command.envs(variable.map(|secret| ("TURNWELL_SECRET", secret))).timeout(PATIENCE);
+        command.output().expect("a program to run").status.code()
+    };
+    let secret = server.text("secret");
+    assert_eq!(run(&["--secret-file", &at("secret")], "", None), Some(0));
+    assert_eq!(run(&["--secret-file", "-"], secret, None), Some(0));
+    assert_eq!(run(&[], "", Some(secret)), Some(0));
+    assert_eq!(run(&["--secret-file", &at("secret")], "", Some("wrong")), Some(0), "the file wins");
+    assert_eq!(run(&["--secret-file", &at("wrong")], "", Some(secret)), Some(77));
+    assert_eq!(run(&["--user", "a", "--password-file", &at("wrong")], "", Some(secret)), Some(77), "a password wins");
+    assert_eq!(run(&["--secret-file", &at("missing")], "", None), Some(64));
+    assert_eq!(run(&["--secret-file", "-", "--secret", "x"], secret, None), Some(64));
 }
 
 #[test]

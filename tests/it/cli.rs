@@ -231,6 +231,9 @@ fn dev_starts_from_a_file_and_flags_win() {
     assert_eq!(dev.text("secret"), "one");
     let dev = Dev::start(&["--config", text(&path), "--realm", "flag", "--secret", "three"]);
     assert_eq!((dev.text("realm"), dev.text("secret")), ("flag", "three"));
+    folder.write("secret", "four\n", 0o600);
+    let dev = Dev::start(&["--config", text(&path), "--secret-file", text(&folder.path("secret"))]);
+    assert_eq!(dev.text("secret"), "four");
 }
 
 #[test]

@@ -52,7 +52,7 @@ pub(super) fn accounts(plan: &Plan) -> Result<Vec<Account>, BenchError> {
     let Some(secret) = &args.secret else {
         return Ok(vec![Account::new(user.to_owned(), args.password.clone().unwrap_or_default())]);
     };
-    let secret = Secret::new(secret).map_err(|_| BenchError::Usage("--secret is empty".to_owned()))?;
+    let secret = Secret::new(secret).map_err(|_| BenchError::Usage("the secret is empty".to_owned()))?;
     let mut credentials = Credentials::new("");
     credentials.add_secret(secret);
     let names = (0..args.users).map(|number| match args.users {

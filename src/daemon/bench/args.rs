@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use rustls::ClientConfig;
 
 use super::error::BenchError;
+use crate::daemon::doctor::SecretFile;
 use crate::daemon::trust::{self, Trust};
 
 /// Loads a STUN/TURN server and measures what comes back
@@ -33,17 +34,25 @@ pub struct BenchArgs {
     #[arg(long)]
     pub indications: bool,
 
-    /// The shared secret, from which time-limited credentials are made
-    #[arg(long, value_name = "SECRET", conflicts_with = "password")]
+    /// The shared secret, from which time-limited credentials are made; everybody on this machine sees it in `ps`
+    #[arg(long, value_name = "SECRET", conflicts_with_all = ["secret_file", "password", "password_file"])]
     pub secret: Option<String>,
+
+    /// A file with the shared secret; - reads standard input [default: $TURNWELL_SECRET, where there is no password]
+    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["password", "password_file"])]
+    pub(super) secret_file: Option<SecretFile>,
 
     /// The user; `bench` when there is a secret
     #[arg(long)]
     pub user: Option<String>,
 
-    /// The user's password
-    #[arg(long, requires = "user")]
+    /// The user's password; everybody on this machine sees it in `ps`
+    #[arg(long, requires = "user", conflicts_with = "password_file")]
     pub password: Option<String>,
+
+    /// A file with the user's password; - reads standard input
+    #[arg(long, value_name = "FILE|-", requires = "user")]
+    pub(super) password_file: Option<SecretFile>,
 
     /// Spread the clients over so many users, when there is a secret
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -172,17 +181,38 @@ const DEFAULT_WINDOW: u64 = 256;
 /// More would not fit into the buffers of most servers' sockets.
 const LARGEST_DEFAULT_WINDOW: u64 = 1024;
 
+/// Has the shared secret where the command line has neither a secret nor a password.
+const SECRET: &str = "TURNWELL_SECRET";
+
+impl BenchArgs {
+    /// The same with the secret and the password read from where they are.
+    fn read(&self) -> Result<BenchArgs, BenchError> {
+        let from = |file: &Option<SecretFile>, flag: &str| match file {
+            Some(file) => match file.read(flag) {
+                Ok(text) => Ok(Some(text.to_string())),
+                Err(failure) => Err(BenchError::Usage(failure.to_string())),
+            },
+            None => Ok(None),
+        };
+        let password = self.password.clone().or(from(&self.password_file, "--password-file")?);
+        let secret = self.secret.clone().or(from(&self.secret_file, "--secret-file")?);
+        let variable = || std::env::var(SECRET).ok().filter(|secret| !secret.is_empty() && password.is_none());
+        Ok(BenchArgs { secret: secret.or_else(variable), password, ..self.clone() })
+    }
+}
+
 impl Plan {
     pub(super) fn new(args: &BenchArgs) -> Result<Plan, BenchError> {
+        let args = args.read()?;
         let usage = |text: &str| Err(BenchError::Usage(text.to_owned()));
         if !(0.01..=LONGEST_RUN).contains(&args.seconds) || !(0.0..=60.0).contains(&args.warm_up) {
             return usage("--seconds must be 0.01 to 240 and --warm-up 0 to 60: no permission is refreshed");
         }
         if !matches!(args.mode, Mode::Binding | Mode::Forged) && args.secret.is_none() && args.password.is_none() {
-            return usage("relaying needs --secret, or --user and --password");
+            return usage("relaying needs --secret-file, or --user and --password-file");
         }
         if args.users > 1 && args.secret.is_none() {
-            return usage("--users needs --secret");
+            return usage("--users needs --secret-file");
         }
         let clients = args.clients.unwrap_or(match args.mode {
             Mode::ClientToPeer | Mode::PeerToClient | Mode::Both | Mode::RelayToRelay => 200,
@@ -209,7 +239,7 @@ impl Plan {
             time: Duration::from_secs_f64(args.seconds),
             warm_up: Duration::from_secs_f64(args.warm_up),
             packets: args.packets.unwrap_or(u64::MAX),
-            args: args.clone(),
+            args,
         })
     }
 }

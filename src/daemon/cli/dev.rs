@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::super::config::file::{ApiClient, ChannelNumbers};
 use super::super::config::units::{Address, BitRate, Cidr, Endpoint, Period, PortRange, SecretText};
 use super::super::config::{ApiKeys, ApiListener, Config, File, Reading, Scope, Source};
+use super::super::doctor::SecretFile;
 use super::super::exit::Failure;
 use super::super::ice::{Answer, IceServer, Order, Policy, Wildcard};
 use super::super::lifecycle::{self, Launch, Running};
@@ -46,9 +47,12 @@ pub(super) struct Args {
     /// The realm of credentials [default: turnwell]
     #[arg(long)]
     realm: Option<String>,
-    /// The shared secret that signs [default: the file's first, else a new one]
+    /// The shared secret that signs; everybody on this machine sees it in `ps` [default: the file's first, else a new one]
     #[arg(long)]
     secret: Option<SecretText>,
+    /// A file with the shared secret that signs; - reads standard input
+    #[arg(long, value_name = "FILE|-", conflicts_with = "secret")]
+    secret_file: Option<SecretFile>,
     /// Worker threads [default: one per core]
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
@@ -102,8 +106,10 @@ struct Kit {
 impl Kit {
     fn new(args: &Args, file: &File) -> Result<Kit, Failure> {
         let given = |text: Option<&SecretText>| text.map_or_else(random, |text| Ok(text.expose().to_owned()));
+        let read = args.secret_file.as_ref().map(|file| file.read("--secret-file")).transpose()?;
+        let read = read.map(|secret| SecretText::new(secret.to_string()));
         Ok(Kit {
-            secret: given(args.secret.as_ref().or(file.credentials.secrets.first()))?,
+            secret: given(args.secret.as_ref().or(read.as_ref()).or(file.credentials.secrets.first()))?,
             api_key: given(args.api_key.as_ref())?,
         })
     }
