@@ -9,7 +9,13 @@ mod engine;
 mod harness;
 #[path = "../../tests/engine/naive.rs"]
 mod naive;
+#[path = "../../tests/engine/naive_tcp.rs"]
+mod naive_tcp;
 #[path = "../../tests/engine/pair.rs"]
 mod pair;
+#[path = "../../tests/engine/pair_tcp.rs"]
+mod pair_tcp;
+#[path = "../../tests/common/peer_rule.rs"]
+mod peer_rule;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| engine::run(input));

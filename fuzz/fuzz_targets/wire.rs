@@ -1,5 +1,7 @@
 #![no_main]
 
+#[path = "../../tests/fuzz/attributes.rs"]
+mod attributes;
 #[path = "../../tests/fuzz/wire.rs"]
 mod wire;
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use turnwell::credentials::{Credentials, Secret};
 use turnwell::relay::{
-    Action, Config, ConnectionId, DefaultFamily, Discard, EndReason, Event, FiveTuple, ListenerId, Live, Mono, Now,
-    OpenError, Opened, PeerAddr, PendingAllocation, PortShare, Record, Refusal, Relay, RelayAddress, RelayId,
-    ReservationToken, Usage, Want, Why,
+    Action, Config, ConnectionId, DefaultFamily, Discard, EndReason, Event, FiveTuple, IcmpError, ListenerId, Live,
+    Mono, Now, OpenError, Opened, PeerAddr, PendingAllocation, PortShare, Record, Refusal, Relay, RelayAddress,
+    RelayId, ReservationToken, Usage, Want, Why,
 };
 use turnwell::wire::{AttributeType, Method, Writer};
 
@@ -234,6 +234,19 @@ impl World {
         let action = self.relay.handle_peer(self.now, relay, PeerAddr(addr(source)), packet, &mut out);
         self.drain_events();
         owned(action, packet, &out)
+    }
+
+    /// Hands an ICMP error about what a relay socket sent to the engine.
+    pub(crate) fn icmp(&mut self, relay: RelayId, peer: &str, error: IcmpError) -> Outcome {
+        let mut out = b"kept".to_vec();
+        match self.relay.handle_icmp(self.now, relay, PeerAddr(addr(peer)), error, &mut out) {
+            Action::Discard(reason) => Outcome::Discard(reason),
+            Action::ToClient { client, out: range, payload, padding } => {
+                assert_eq!((payload, padding), (0..0, 0), "there is no packet to send a part of");
+                Outcome::ToClient { client, received: Received::read(&out[range]) }
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     /// A signed request. Whatever the answer, it must be of this transaction, and signed when it is not about

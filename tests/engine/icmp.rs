@@ -1,7 +1,7 @@
 //! ICMP errors become Data indications with ICMP (RFC 8656 §11.5, §18.13), and DONT-FRAGMENT reaches the host where
 //! the RFC lets it (§13 to §15).
 
-use turnwell::relay::{Action, Config, Discard, FiveTuple, IcmpError, Live, PeerAddr, RelayAddress, RelayId, StreamId};
+use turnwell::relay::{Action, Config, Discard, FiveTuple, IcmpError, Live, RelayAddress, RelayId, StreamId};
 use turnwell::wire::{AttributeType, Class, Method, TransactionId, Writer};
 
 use crate::client::{Client, Received, udp};
@@ -13,18 +13,6 @@ impl World {
     /// Tells clients of ICMP errors.
     fn telling() -> World {
         World::with(config(), Live { icmp_errors: true, ..live() })
-    }
-
-    fn icmp(&mut self, relay: RelayId, peer: &str, error: IcmpError) -> Outcome {
-        let mut out = b"kept".to_vec();
-        match self.relay.handle_icmp(self.now, relay, PeerAddr(addr(peer)), error, &mut out) {
-            Action::Discard(reason) => Outcome::Discard(reason),
-            Action::ToClient { client, out: range, payload, padding } => {
-                assert_eq!((payload, padding), (0..0, 0), "there is no packet to send a part of");
-                Outcome::ToClient { client, received: Received::read(&out[range]) }
-            }
-            other => panic!("{other:?}"),
-        }
     }
 }
 

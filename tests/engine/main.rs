@@ -21,9 +21,11 @@ mod isolation;
 mod limits;
 mod model;
 mod naive;
+mod naive_tcp;
 mod noise;
 mod oracle;
 mod pair;
+mod pair_tcp;
 mod peers;
 mod permission;
 mod redirect;
@@ -32,5 +34,7 @@ mod reload;
 mod reservation;
 mod tcp;
 
+#[path = "../common/peer_rule.rs"]
+mod peer_rule;
 #[path = "../common/random.rs"]
 mod random;

@@ -1,17 +1,24 @@
 //! Engine and naive model side by side: one operation is done to both, and what they do must be the same. `model.rs`
-//! draws the operations at random, the fuzz target of `tests/fuzz/engine.rs` reads them from bytes.
+//! draws the operations at random, the fuzz target of `tests/fuzz/engine.rs` reads them from bytes. What is about
+//! connections is in `pair_tcp.rs`.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
-use turnwell::relay::{Config, Discard, Limits, Live, PeerPolicy, PortShare, ReservationToken};
-use turnwell::wire::{AttributeType, ChannelData, Class, Kind, Message, Method};
+use turnwell::relay::{
+    Config, ConnectionId, Discard, Event, IcmpError, Limits, Live, PeerPolicy, PortShare, RelayId, ReservationToken,
+    StreamId, TcpRelaying,
+};
+use turnwell::wire::{Algorithm, AttributeType, ChannelData, Class, Kind, Message, Method};
 
-use crate::client::{Client, Received, udp};
+use crate::client::{Client, Received};
 use crate::harness::{Outcome, RELAY_V4, World, addr, config, live};
 use crate::naive::{
-    Allocated, Asked, DENIABLE, Even, LISTENER, MOST_CHANNELS, MOST_PERMISSIONS, Naive, PORTS, Relayed,
+    Allocated, Asked, BANDWIDTH, DENIABLE, Even, FIRST_STREAM, LISTENER, MOST_CHANNELS, MOST_PERMISSIONS, NOBODY,
+    Naive, PORTS, REPLIES, Relayed, Rules,
 };
+use crate::naive_tcp::{MOST_CONNECTIONS, OPEN_PORT, Told};
 
 pub(crate) const CLIENTS: usize = 4;
 
@@ -23,6 +30,43 @@ pub(crate) const ODD_PEERS: [&str; 5] = ["10.0.0.1:1", "[2a00::9]:1", "[fe80::1]
 
 /// Lifetimes at and around every bound.
 pub(crate) const LIFETIMES: [u32; 7] = [0, 1, 600, 601, 900, 3600, u32::MAX];
+
+/// What the engine offers: SHA-256, then MD5.
+const OFFERED: [u8; 8] = [0, 2, 0, 0, 0, 1, 0, 0];
+
+/// How a client proves who it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// A client of RFC 5389: USERNAME, an MD5 key, MESSAGE-INTEGRITY.
+    Old,
+    /// USERHASH in place of USERNAME.
+    OldHash,
+    /// A SHA-256 key, and MESSAGE-INTEGRITY all the same.
+    Sha1,
+    /// A SHA-256 key and MESSAGE-INTEGRITY-SHA256.
+    Sha256,
+    /// The same with USERHASH.
+    Sha256Hash,
+    /// A wrong password.
+    Wrong,
+}
+
+pub(crate) const PROOFS: [Proof; 6] =
+    [Proof::Old, Proof::OldHash, Proof::Sha1, Proof::Sha256, Proof::Sha256Hash, Proof::Wrong];
+
+impl Proof {
+    fn of(self, client: &Client) -> Client {
+        let modern = |algorithm, is_anonymous| Client { algorithm, is_anonymous, ..client.modern("pw", &OFFERED) };
+        match self {
+            Proof::Old => client.clone(),
+            Proof::OldHash => Client { is_anonymous: true, ..client.clone() },
+            Proof::Sha1 => modern(Algorithm::Sha1, false),
+            Proof::Sha256 => modern(Algorithm::Sha256, false),
+            Proof::Sha256Hash => modern(Algorithm::Sha256, true),
+            Proof::Wrong => client.modern("wrong", &OFFERED),
+        }
+    }
+}
 
 /// A peer as the operations name it.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +85,7 @@ pub(crate) enum Op {
     Allocate {
         client: usize,
         bob: bool,
+        tcp: bool,
         lifetime: Option<u32>,
         even: Even,
         family: Option<u8>,
@@ -91,14 +136,68 @@ pub(crate) enum Op {
     SetDenies {
         denies: bool,
     },
+    SetRules {
+        rules: Rules,
+    },
+    /// From now on the client proves itself like this.
+    Prove {
+        client: usize,
+        proof: Proof,
+    },
+    /// An ICMP error about what a client's relay socket sent.
+    Icmp {
+        client: usize,
+        peer: Peer,
+        error: IcmpError,
+    },
+    /// So many Binding requests at once, while replies have a budget.
+    Flood {
+        client: usize,
+        count: usize,
+    },
+    Connect {
+        client: usize,
+        bob: bool,
+        peer: Peer,
+    },
+    /// The host has connected. Connections are counted from the last one back.
+    Connected {
+        connection: usize,
+    },
+    Lost {
+        connection: usize,
+    },
+    /// A peer has connected to a client's relayed address.
+    Accepted {
+        client: usize,
+        peer: Peer,
+    },
+    /// ConnectionBind on the client's five-tuple, or on a new stream of its own.
+    BindConnection {
+        client: usize,
+        bob: bool,
+        is_new: bool,
+        connection: usize,
+    },
+    Copied {
+        connection: usize,
+        bytes: [usize; 2],
+    },
 }
 
-/// Does the operations, then lets everything end; the names of all outcomes. With a host that is not `punctual`,
-/// `handle_timeout` is not called before the end.
+/// Does the operations, then lets everything end; the names of all outcomes. A host that is not `punctual` calls
+/// `handle_timeout` at no deadline before the end, only before it says something itself.
 pub(crate) fn run(punctual: bool, ops: impl IntoIterator<Item = Op>) -> Vec<String> {
     let mut pair = Pair::new(punctual);
-    let allocate =
-        |client| Op::Allocate { client, bob: false, lifetime: Some(3600), even: Even::No, family: None, token: None };
+    let allocate = |client| Op::Allocate {
+        client,
+        bob: false,
+        tcp: false,
+        lifetime: Some(3600),
+        even: Even::No,
+        family: None,
+        token: None,
+    };
     for op in [0, 1, 2].map(allocate).into_iter().chain(ops) {
         pair.apply(&op);
         if punctual {
@@ -123,33 +222,46 @@ struct Sent {
 }
 
 /// Engine and model side by side.
-struct Pair {
-    world: World,
-    naive: Naive,
-    clients: Vec<Client>,
+pub(crate) struct Pair {
+    pub(crate) world: World,
+    pub(crate) naive: Naive,
+    pub(crate) clients: Vec<Client>,
+    is_late: bool,
+    proofs: [Proof; CLIENTS],
     sent: Vec<Option<Sent>>,
     tokens: Vec<ReservationToken>,
+    /// Every connection there ever was, and who asked for it.
+    pub(crate) connections: Vec<(ConnectionId, Option<Client>)>,
+    /// Streams that were begun for a ConnectionBind.
+    pub(crate) streams: u16,
+    /// How often what was discarded.
+    discards: [u64; Discard::ALL.len()],
     /// The name of every outcome.
-    seen: Vec<String>,
+    pub(crate) seen: Vec<String>,
 }
 
 impl Pair {
     fn new(punctual: bool) -> Pair {
         let config = Config { ports: PortShare::whole(PORTS), ..config() };
-        let mut world = World::with(config, rules(false));
+        let mut world = World::with(config, live_with(Rules::default()));
         world.punctual = punctual;
-        let clients = (0..CLIENTS).map(|at| world.client(1000 + u16::try_from(at).unwrap())).collect();
+        let clients = (0..CLIENTS).map(|at| client(1000 + u16::try_from(at).unwrap(), at >= FIRST_STREAM)).collect();
         Pair {
             world,
-            naive: Naive::default(),
+            naive: Naive::new(),
             clients,
+            is_late: !punctual,
+            proofs: [Proof::Old; CLIENTS],
+            connections: Vec::new(),
+            streams: 0,
+            discards: [0; Discard::ALL.len()],
             sent: (0..CLIENTS).map(|_| None).collect(),
             tokens: vec![ReservationToken([7; 8])],
             seen: Vec::new(),
         }
     }
 
-    fn resolve(&self, peer: Peer) -> SocketAddr {
+    pub(crate) fn resolve(&self, peer: Peer) -> SocketAddr {
         match peer {
             Peer::Fixed(text) => addr(text),
             Peer::Relayed(client) => {
@@ -159,12 +271,35 @@ impl Pair {
     }
 
     /// The client as one of its two users, with a nonce of this moment.
-    fn identity(&mut self, client: usize, bob: bool) -> (Client, &'static str) {
-        let user = if bob { "bob" } else { "alice" };
+    pub(crate) fn identity(&mut self, client: usize, bob: bool) -> (Client, &'static str) {
         self.clients[client].transactions += 10_000;
-        let mut identity = self.clients[client].as_user(user, "pw");
+        let at = self.clients[client].clone();
+        self.identity_at(&at, client, bob)
+    }
+
+    /// The same on another five-tuple.
+    pub(crate) fn identity_at(&mut self, at: &Client, client: usize, bob: bool) -> (Client, &'static str) {
+        let user = if bob { "bob" } else { "alice" };
+        let mut identity = at.as_user(user, "pw");
         self.world.challenge(&mut identity);
-        (identity, user)
+        let proof = self.proofs[client];
+        (proof.of(&identity), if proof == Proof::Wrong { NOBODY } else { user })
+    }
+
+    /// A late host looks at its timers when it has something to say.
+    pub(crate) fn wake(&mut self) {
+        self.world.relay.handle_timeout(self.world.now);
+        self.world.drain_events();
+    }
+
+    pub(crate) fn discarded(&mut self, reason: Discard) {
+        self.discards[reason.index()] += 1;
+    }
+
+    fn set_rules(&mut self, rules: Rules) {
+        self.wake();
+        self.world.set_live(live_with(rules));
+        self.naive.set_rules(rules);
     }
 
     fn apply(&mut self, op: &Op) {
@@ -173,10 +308,10 @@ impl Pair {
                 self.world.advance(Duration::from_millis(*milliseconds));
                 self.naive.advance(*milliseconds);
             }
-            Op::Allocate { client, bob, lifetime, even, family, token } => {
+            Op::Allocate { client, bob, tcp, lifetime, even, family, token } => {
                 let (mut identity, user) = self.identity(*client, *bob);
                 let token = token.map(|at| self.tokens[at % self.tokens.len()]);
-                let asked = Asked { lifetime: *lifetime, even: *even, family: *family, token };
+                let asked = Asked { tcp: *tcp, lifetime: *lifetime, even: *even, family: *family, token };
                 let bytes = identity.sign(Method::ALLOCATE, |w| write(w, &asked));
                 self.sent[*client] = Some(Sent { bytes, asked, user, at: self.naive.now });
                 self.allocate(*client);
@@ -215,15 +350,53 @@ impl Pair {
             }
             Op::Noise { client, bytes } => self.noise(*client, bytes),
             Op::Close { client } => {
+                self.wake();
                 self.world.close(&self.clients[*client]);
                 self.naive.close(*client);
             }
-            Op::SetDenies { denies } => {
-                self.world.set_live(rules(*denies));
-                self.naive.set_denies(*denies);
+            Op::SetDenies { denies } => self.set_rules(Rules { denies: *denies, ..self.naive.rules }),
+            Op::SetRules { rules } => self.set_rules(*rules),
+            Op::Prove { client, proof } => self.proofs[*client] = *proof,
+            Op::Send { .. } | Op::ChannelData { .. } | Op::FromPeer { .. } | Op::Icmp { .. } => self.relay(op),
+            Op::Flood { client, count } => self.flood(*client, *count),
+            Op::Connect { client, bob, peer } => self.connect(*client, *bob, *peer),
+            Op::Connected { connection } => self.connected(*connection),
+            Op::Lost { connection } => self.lost(*connection),
+            Op::Accepted { client, peer } => self.accepted(*client, *peer),
+            Op::BindConnection { client, bob, is_new, connection } => {
+                self.bind_connection(*client, *bob, *is_new, *connection);
             }
-            Op::Send { .. } | Op::ChannelData { .. } | Op::FromPeer { .. } => self.relay(op),
+            Op::Copied { connection, bytes } => self.copied(*connection, *bytes),
         }
+    }
+
+    /// Whether a budget is kept is an operator's choice, so that challenges are not part of it.
+    fn flood(&mut self, client: usize, count: usize) {
+        let with = live_with(self.naive.rules);
+        let limits = Limits { unauthenticated_replies: REPLIES, ..with.limits };
+        self.wake();
+        self.world.set_live(Live { limits, ..with });
+        let at = self.clients[client].at;
+        for _ in 0..count {
+            let request = self.clients[client].bare(Method::BINDING);
+            let is_answered = match self.world.packet(&at, &request) {
+                Outcome::Reply(reply) => reply.code() == 200,
+                Outcome::Discard(Discard::ReplyBudget) => {
+                    self.discarded(Discard::ReplyBudget);
+                    false
+                }
+                other => panic!("a Binding request led to {other:?}"),
+            };
+            assert_eq!(is_answered, self.naive.is_answered(client));
+            self.seen.push(if is_answered { "in budget" } else { "ReplyBudget" }.into());
+        }
+        self.world.set_live(live_with(self.naive.rules));
+    }
+
+    /// The relay socket of a client, or of somebody, where that is for datagrams.
+    fn socket(&self, client: usize) -> Option<RelayId> {
+        let relay = self.naive.relay_of(client).unwrap_or(self.world.last_relay());
+        Some(relay).filter(|relay| self.naive.at(*relay).is_none_or(|allocation| !allocation.tcp))
     }
 
     fn relay(&mut self, op: &Op) {
@@ -241,9 +414,15 @@ impl Pair {
             }
             Op::FromPeer { client, peer, length } => {
                 let (peer, data) = (self.resolve(*peer), data(*length));
-                let relay = self.naive.relay_of(*client).unwrap_or(self.world.last_relay());
+                let Some(relay) = self.socket(*client) else { return };
                 let got = self.world.peer_sends(relay, &peer.to_string(), &data);
                 (got, self.naive.deliver(relay, peer, &data), data)
+            }
+            Op::Icmp { client, peer, error } => {
+                let Some(relay) = self.socket(*client) else { return };
+                let peer = self.resolve(*peer);
+                let got = self.world.icmp(relay, &peer.to_string(), *error);
+                (got, self.naive.icmp(relay, peer, *error), Vec::new())
             }
             other => unreachable!("no data in {other:?}"),
         };
@@ -256,6 +435,7 @@ impl Pair {
             Outcome::ToSibling { .. } => "to sibling".into(),
             Outcome::ToClient { received: Received::Channel { .. }, .. } => format!("{hairpin}channel"),
             Outcome::ToClient { received: Received::Indication { .. }, .. } => format!("{hairpin}indication"),
+            Outcome::ToClient { received: Received::Icmp { .. }, .. } => "icmp".into(),
             other => unreachable!("data led to {other:?}"),
         });
     }
@@ -270,10 +450,14 @@ impl Pair {
                 assert!(reply.code() != 200 || request.method() == Method::BINDING, "{request:?} succeeded");
                 format!("noise {}", reply.code())
             }
-            Outcome::Discard(reason) if !is_about_data(*reason) => format!("noise {reason:?}"),
+            Outcome::Discard(reason) if !is_about_data(*reason) => {
+                self.discarded(*reason);
+                format!("noise {reason:?}")
+            }
             Outcome::Discard(_) | Outcome::ToPeer { .. } | Outcome::ToSibling { .. } | Outcome::ToClient { .. } => {
                 let (expected, data) = self.naive_noise(client, bytes);
-                self.agree(&got, &self.outcome(expected, data));
+                let expected = self.outcome(expected, data);
+                self.agree(&got, &expected);
                 "noise is data".into()
             }
             other => panic!("noise led to {other:?}"),
@@ -298,7 +482,10 @@ impl Pair {
 
     /// A late host still has the socket of an allocation that is over: what goes to its address comes to us again, and
     /// ends there.
-    fn agree(&self, got: &Outcome, expected: &Outcome) {
+    fn agree(&mut self, got: &Outcome, expected: &Outcome) {
+        if let Outcome::Discard(reason) = got {
+            self.discarded(*reason);
+        }
         let ends_here = !self.world.punctual && *got == Outcome::Discard(Discard::UnknownRelay);
         if !(ends_here && matches!(expected, Outcome::ToSibling { .. })) {
             assert_eq!(got, expected);
@@ -330,35 +517,96 @@ impl Pair {
                 assert!(addresses.contains(&reply.relayed()), "{} is not one of {addresses:?}", reply.relayed());
                 assert_eq!((reply.token().is_some(), reply.mapped()), (token, self.clients[client].at.client));
                 self.tokens.extend(reply.token());
-                self.naive.allocated(client, sent.user, &sent.bytes, reply, self.world.last_relay());
+                let request = (sent.bytes.as_slice(), sent.asked.tcp);
+                self.naive.allocated(client, sent.user, request, reply, self.world.last_relay());
             }
         }
     }
 
     fn compare_what_is_held(&mut self) {
         let usage = self.world.relay.usage();
-        let held = [usage.allocations, usage.flows, usage.ports, usage.reservations, usage.deadlines];
-        assert_eq!(held, self.naive.usage(), "allocations, flows, ports, reservations, deadlines");
-        let of = |record: &turnwell::relay::Record| {
-            self.clients.iter().position(|client| client.at == record.client).unwrap()
-        };
-        let mut ended: Vec<_> = self.world.ended().iter().map(|(record, _)| (of(record), record.traffic)).collect();
+        let held =
+            [usage.allocations, usage.flows, usage.connections, usage.ports, usage.reservations, usage.deadlines];
+        assert_eq!(held, self.naive.usage(), "allocations, flows, connections, ports, reservations, deadlines");
+        let tally = self.world.relay.tally();
+        let total = &self.naive.total;
+        assert_eq!((tally.sent_packets, tally.sent_bytes), (total.sent_packets, total.sent_bytes));
+        assert_eq!((tally.received_packets, tally.received_bytes), (total.received_packets, total.received_bytes));
+        assert_eq!(tally.discards, self.discards);
+
+        let (mut ended, mut told, mut disconnected) = (Vec::new(), Vec::new(), Vec::new());
+        for event in self.world.events() {
+            match event {
+                Event::Ended(record, _) => ended.push((self.client_at(&record.client), record.traffic)),
+                Event::Control(client, bytes) => told.push((self.client_at(&client), self.told(&bytes))),
+                Event::Disconnect(id) => disconnected.push(id),
+                Event::FlowUp(..)
+                | Event::FlowDown(..)
+                | Event::Close(..)
+                | Event::Unreserve(..)
+                | Event::Started(..)
+                | Event::Refused(..)
+                | Event::Draw { .. }
+                | Event::Evidence(..) => {}
+            }
+        }
         let mut expected = std::mem::take(&mut self.naive.ended);
         ended.sort_by_key(|(client, traffic)| (*client, traffic.sent_bytes, traffic.received_bytes));
         expected.sort_by_key(|(client, traffic)| (*client, traffic.sent_bytes, traffic.received_bytes));
         assert_eq!(ended, expected, "what ended, and its traffic");
         self.seen.extend(ended.iter().map(|_| "ended".to_string()));
+
+        let mut expected = std::mem::take(&mut self.naive.told);
+        if self.is_late {
+            // A host that is late enough finds the allocation over before the connection that waited.
+            for list in [&mut told, &mut expected] {
+                list.retain(|(_, told)| !matches!(told, Told::NotConnected(_)));
+            }
+        }
+        told.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(told, expected, "what clients were told");
+        self.seen.extend(told.iter().map(|(_, told)| format!("{told:?}").chars().take_while(|c| *c != '(').collect()));
+        let mut expected = std::mem::take(&mut self.naive.disconnected);
+        disconnected.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(disconnected, expected, "connections to close");
+        self.seen.extend(disconnected.iter().map(|_| "disconnected".to_string()));
     }
+
+    fn client_at(&self, at: &turnwell::relay::FiveTuple) -> usize {
+        self.clients.iter().position(|client| client.at == *at).expect("a client of ours")
+    }
+}
+
+/// Alice at a port of hers.
+pub(crate) fn client(port: u16, is_stream: bool) -> Client {
+    let mut client = Client::new(&format!("100.0.0.1:{port}"), "alice", "pw");
+    client.at.stream = NonZeroU32::new(u32::from(port)).map(StreamId).filter(|_| is_stream);
+    client
 }
 
 /// Reasons of after the bytes were found to be data.
 fn is_about_data(reason: Discard) -> bool {
-    use Discard::{ForbiddenPeer, NoAllocation, NoChannel, NoPermission, PeerFamily, UnknownRelay};
-    matches!(reason, NoAllocation | NoChannel | NoPermission | ForbiddenPeer | PeerFamily | UnknownRelay)
+    use Discard::{
+        AllocationBandwidth, ForbiddenPeer, NoAllocation, NoChannel, NoPermission, PeerFamily, TcpAllocation,
+        UnknownRelay,
+    };
+    matches!(
+        reason,
+        NoAllocation
+            | NoChannel
+            | NoPermission
+            | ForbiddenPeer
+            | PeerFamily
+            | UnknownRelay
+            | TcpAllocation
+            | AllocationBandwidth
+    )
 }
 
 fn write(writer: &mut turnwell::wire::Writer<'_>, asked: &Asked) {
-    udp(writer);
+    writer.attribute(AttributeType::REQUESTED_TRANSPORT, &[if asked.tcp { 6 } else { 17 }, 0, 0, 0]);
     if let Some(lifetime) = asked.lifetime {
         writer.u32(AttributeType::LIFETIME, lifetime);
     }
@@ -379,8 +627,15 @@ fn write(writer: &mut turnwell::wire::Writer<'_>, asked: &Asked) {
     }
 }
 
-fn rules(denies: bool) -> Live {
-    let deny = if denies { vec![format!("{DENIABLE}/32").parse().unwrap()] } else { vec![] };
-    let limits = Limits { permissions: MOST_PERMISSIONS, channels: MOST_CHANNELS, ..Limits::default() };
-    Live { peers: PeerPolicy::new(&[], &deny), limits, ..live() }
+fn live_with(rules: Rules) -> Live {
+    let deny = if rules.denies { vec![format!("{DENIABLE}/32").parse().unwrap()] } else { vec![] };
+    let limits = Limits {
+        permissions: MOST_PERMISSIONS,
+        channels: MOST_CHANNELS,
+        connections: MOST_CONNECTIONS,
+        allocation_bandwidth: if rules.limits { BANDWIDTH } else { 0 },
+        ..Limits::default()
+    };
+    let tcp = TcpRelaying { enabled: !rules.no_tcp, peer_ports: vec![OPEN_PORT..=OPEN_PORT] };
+    Live { peers: PeerPolicy::new(&[], &deny), limits, tcp, icmp_errors: true, ..live() }
 }

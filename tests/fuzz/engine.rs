@@ -3,8 +3,10 @@
 //! The first byte of an operation says which it is, by its low five bits; the numbers keep their meaning, a new
 //! operation takes the next one. Of a client there are two bits more, and one for its second user.
 
-use crate::naive::Even;
-use crate::pair::{self, CLIENTS, LIFETIMES, ODD_PEERS, Op, PEERS, Peer};
+use turnwell::relay::IcmpError;
+
+use crate::naive::{Even, Rules};
+use crate::pair::{self, CLIENTS, LIFETIMES, ODD_PEERS, Op, PEERS, PROOFS, Peer};
 
 pub(crate) fn run(input: &[u8]) {
     let Some((first, rest)) = input.split_first() else { return };
@@ -35,7 +37,7 @@ impl Bytes<'_> {
         Some(match first & 0x1f {
             0 => Op::Advance { milliseconds: 40 * u64::from(self.byte()?) },
             1 => Op::Advance { milliseconds: 10_000 * u64::from(self.byte()?) },
-            2 => self.allocate(client, bob)?,
+            2 => self.allocate(client, bob, false)?,
             3 => Op::Retransmit { client },
             4 => Op::Refresh { client, bob, lifetime: self.lifetime()? },
             5 => {
@@ -54,17 +56,38 @@ impl Bytes<'_> {
                 Op::Noise { client, bytes: self.many(length) }
             }
             13 => self.message(client)?,
+            14 => Op::Prove { client, proof: PROOFS[usize::from(self.byte()?) % PROOFS.len()] },
+            15 => self.allocate(client, bob, true)?,
+            16 => Op::Connect { client, bob, peer: self.peer()? },
+            17 => Op::Connected { connection: self.length()? },
+            18 => Op::Lost { connection: self.length()? },
+            19 => Op::Accepted { client, peer: self.peer()? },
+            20 => {
+                let byte = self.byte()?;
+                Op::BindConnection { client, bob, is_new: byte & 1 == 0, connection: usize::from(byte >> 1) }
+            }
+            21 => Op::Copied { connection: self.length()?, bytes: [self.length()?, self.length()?] },
+            22 => {
+                let (peer, kind, code, mtu) = (self.peer()?, self.byte()?, self.byte()?, self.byte()?);
+                Op::Icmp { client, peer, error: IcmpError { kind, code, mtu: 64 * u32::from(mtu) } }
+            }
+            23 => {
+                let byte = self.byte()?;
+                let rules = Rules { denies: byte & 1 != 0, no_tcp: byte & 2 != 0, limits: byte & 4 != 0 };
+                Op::SetRules { rules }
+            }
+            24 => Op::Flood { client, count: self.length()? % 64 },
             _ => Op::Advance { milliseconds: 0 },
         })
     }
 
-    fn allocate(&mut self, client: usize, bob: bool) -> Option<Op> {
+    fn allocate(&mut self, client: usize, bob: bool, tcp: bool) -> Option<Op> {
         let how = self.byte()?;
         let lifetime = self.lifetime()?;
         let even = [Even::No, Even::Alone, Even::Pair, Even::No][usize::from(how & 3)];
         let family = Some((how >> 2) & 3).filter(|family| *family != 0);
         let token = if how & 0x10 == 0 { None } else { Some(usize::from(how >> 5)) };
-        Some(Op::Allocate { client, bob, lifetime, even, family, token })
+        Some(Op::Allocate { client, bob, tcp, lifetime, even, family, token })
     }
 
     /// Noise whose header is right: type and body of a STUN message.

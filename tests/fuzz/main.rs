@@ -3,6 +3,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "the bans are for the core; the corpora are files")]
 
+mod attributes;
 mod engine;
 mod frames;
 mod wire;
@@ -16,8 +17,14 @@ mod client;
 mod harness;
 #[path = "../engine/naive.rs"]
 mod naive;
+#[path = "../engine/naive_tcp.rs"]
+mod naive_tcp;
 #[path = "../engine/pair.rs"]
 mod pair;
+#[path = "../engine/pair_tcp.rs"]
+mod pair_tcp;
+#[path = "../common/peer_rule.rs"]
+mod peer_rule;
 
 use std::path::Path;
 

@@ -8,27 +8,16 @@ use turnwell::relay::{EndReason, FiveTuple, Record, RelayId, Traffic};
 use turnwell::wire::{AttributeType, ChannelData, Class, Kind, Message, Method};
 
 use crate::client::{Received, Reply};
-use crate::harness::{Outcome, RELAY_V4};
+use crate::harness::Outcome;
 use crate::network::{SECOND, Time};
-
-struct Permission {
-    ip: IpAddr,
-    expires: Time,
-}
-
-struct Channel {
-    number: u16,
-    peer: SocketAddr,
-    expires: Time,
-}
+use crate::peer_rule::{Peers, is_relay};
 
 struct Held {
     client: FiveTuple,
     relay: RelayId,
     relayed: SocketAddr,
     expires: Time,
-    permissions: Vec<Permission>,
-    channels: Vec<Channel>,
+    peers: Peers,
     traffic: Traffic,
 }
 
@@ -71,8 +60,7 @@ impl Ledger {
 
     /// Allocations and flow rows, as the engine must have them now.
     pub(crate) fn usage(&self, now: Time) -> [usize; 2] {
-        let holds = |channel: &&Channel| now < channel.expires + 300 * SECOND;
-        let channels = self.held.iter().flat_map(|held| &held.channels).filter(holds).count();
+        let channels: usize = self.held.iter().map(|held| held.peers.channels(now)).sum();
         [self.held.len(), 2 * channels]
     }
 
@@ -110,8 +98,7 @@ impl Ledger {
                 relay,
                 relayed,
                 expires,
-                permissions: Vec::new(),
-                channels: Vec::new(),
+                peers: Peers::default(),
                 traffic: Traffic::default(),
             });
             return;
@@ -126,8 +113,14 @@ impl Ledger {
         let held = self.of(client).unwrap_or_else(|| panic!("{:?} succeeds without an allocation", request.method));
         match request.method {
             Method::REFRESH => held.expires = now + Time::from(reply.lifetime().unwrap()) * SECOND,
-            Method::CREATE_PERMISSION => request.peers.iter().for_each(|peer| held.permit(now, peer.ip(), keeps)),
-            Method::CHANNEL_BIND => held.bind(now, request.number.unwrap(), request.peers[0], keeps),
+            Method::CREATE_PERMISSION => {
+                request.peers.iter().for_each(|peer| held.peers.permit(now, peer.ip(), keeps));
+            }
+            Method::CHANNEL_BIND => {
+                let (number, peer) = (request.number.unwrap(), request.peers[0]);
+                assert!(!held.peers.conflict(now, number, peer), "channel {number:#x} or {peer} was bound otherwise");
+                held.peers.bind(now, number, peer, keeps);
+            }
             other => panic!("{other:?} succeeds"),
         }
     }
@@ -152,8 +145,7 @@ impl Ledger {
     /// The operator forbids an address: what it had is gone.
     pub(crate) fn deny(&mut self, ip: IpAddr) {
         for held in &mut self.held {
-            held.permissions.retain(|permission| permission.ip != ip);
-            held.channels.retain(|channel| channel.peer.ip() != ip);
+            held.peers.forbid(ip);
         }
     }
 
@@ -163,8 +155,7 @@ impl Ledger {
         let (peer, data) = match Kind::of(bytes) {
             Kind::ChannelData => {
                 let message = ChannelData::parse(bytes)?;
-                let bound = |channel: &&Channel| channel.number == message.channel.0 && now < channel.expires;
-                (held.channels.iter().find(bound)?.peer, message.data)
+                (held.peers.peer_of(now, message.channel.0)?, message.data)
             }
             Kind::Stun => {
                 let message = Message::parse(bytes).ok()?;
@@ -174,7 +165,7 @@ impl Ledger {
             }
             Kind::Foreign => return None,
         };
-        if !held.permits(now, peer.ip()) || (is_relay(peer.ip()) && !self.ports.contains(&peer.port())) {
+        if !held.peers.permits(now, peer.ip()) || (is_relay(peer.ip()) && !self.ports.contains(&peer.port())) {
             return None;
         }
         held.traffic.sent_packets += 1;
@@ -197,46 +188,17 @@ impl Ledger {
         data: &[u8],
     ) -> Option<Outcome> {
         let held = self.held.iter_mut().find(|held| held.relay == relay)?;
-        if !held.permits(now, source.ip()) {
+        if !held.peers.permits(now, source.ip()) {
             return None;
         }
         held.traffic.received_packets += 1;
         held.traffic.received_bytes += data.len() as u64;
         self.total.received_packets += 1;
-        let bound = held.channels.iter().find(|channel| channel.peer == source && now < channel.expires);
         let data = data.to_vec();
-        let received = match bound {
-            Some(channel) => Received::Channel { number: channel.number, data },
+        let received = match held.peers.channel_to(now, source) {
+            Some(number) => Received::Channel { number, data },
             None => Received::Indication { peer: source, data },
         };
         Some(Outcome::ToClient { client: held.client, received })
     }
-}
-
-impl Held {
-    fn permits(&self, now: Time, ip: IpAddr) -> bool {
-        self.permissions.iter().any(|permission| permission.ip == ip && now < permission.expires)
-    }
-
-    fn permit(&mut self, now: Time, ip: IpAddr, keeps: bool) {
-        let of_ip = self.channels.iter().filter(|channel| keeps && channel.peer.ip() == ip);
-        let expires = of_ip.map(|channel| channel.expires).fold(now + 300 * SECOND, Time::max);
-        self.permissions.retain(|permission| permission.ip != ip);
-        self.permissions.push(Permission { ip, expires });
-    }
-
-    fn bind(&mut self, now: Time, number: u16, peer: SocketAddr, keeps: bool) {
-        let other = self.channels.iter().find(|channel| {
-            now < channel.expires + 300 * SECOND && (channel.number == number) != (channel.peer == peer)
-        });
-        assert!(other.is_none(), "channel {number:#x} or {peer} was bound otherwise");
-        self.channels.retain(|channel| channel.number != number && channel.peer != peer);
-        self.channels.push(Channel { number, peer, expires: now + 600 * SECOND });
-        self.permit(now, peer.ip(), keeps);
-    }
-}
-
-/// Whether an address is where relay sockets are.
-pub(crate) fn is_relay(ip: IpAddr) -> bool {
-    ip.to_string() == RELAY_V4
 }

@@ -24,6 +24,9 @@ mod client;
 #[allow(dead_code, reason = "tests/engine uses all of it")]
 #[path = "../engine/harness.rs"]
 mod harness;
+#[allow(dead_code, reason = "tests/engine uses all of it")]
+#[path = "../common/peer_rule.rs"]
+mod peer_rule;
 #[path = "../common/random.rs"]
 mod random;
 

@@ -14,9 +14,10 @@ use turnwell::wire::{AttributeType, Class, Method, TransactionId, Writer};
 use crate::caller::{Caller, Habits};
 use crate::client::{Received, channel_data};
 use crate::harness::{EPOCH, Outcome, RELAY_V4, World, addr, config, live};
-use crate::ledger::{Ledger, is_relay};
+use crate::ledger::Ledger;
 use crate::network::{Link, Nat, SECOND, Time};
 use crate::payload::{Party, Payload};
+use crate::peer_rule::is_relay;
 use crate::random::Random;
 
 const SERVER: &str = "192.0.2.1:3478";
