@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::Client;
 use turnwell::net;
@@ -22,7 +22,7 @@ use turnwell::relay::{
     Action, Discard, Event, FiveTuple, Lifetimes, Limits, ListenerId, Live, METHODS, Mono, Now, Opened, Relay, RelayId,
     ReservationToken, Usage, Want,
 };
-use turnwell::wire::{Algorithm, AttributeType, Class, IntegrityKey, Method, TransactionId, Writer};
+use turnwell::wire::Method;
 
 #[global_allocator]
 static ALLOCATOR: Holding = Holding;
@@ -158,40 +158,12 @@ fn source(number: u32) -> FiveTuple {
     FiveTuple { client, listener: ListenerId(0), stream: None }
 }
 
-/// What somebody sends who has no credential: every kind of packet that costs the server something.
-fn forgeries() -> Vec<Vec<u8>> {
-    let signed = |method, nonce: &[u8]| {
-        let mut bytes = Vec::new();
-        let mut writer = Writer::new(&mut bytes, Class::Request, method, TransactionId([3; 12]));
-        writer
-            .attribute(AttributeType::REQUESTED_TRANSPORT, &[17, 0, 0, 0])
-            .attribute(AttributeType::USERNAME, b"user")
-            .attribute(AttributeType::REALM, b"example.org")
-            .attribute(AttributeType::NONCE, nonce)
-            .integrity(&IntegrityKey::new(&[1; 16]), Algorithm::Sha1);
-        writer.finish();
-        bytes
-    };
-    let mut refresh = Vec::new();
-    Writer::new(&mut refresh, Class::Request, Method::REFRESH, TransactionId([4; 12]))
-        .u32(AttributeType::LIFETIME, 600);
-    vec![
-        common::bare_allocate(),
-        signed(Method::ALLOCATE, b"AAAAAAAAAAAAAAAA"),
-        signed(Method::CREATE_PERMISSION, b"obMatJos2AAAAAAAAAAAAAAAAAAAAAAA"),
-        refresh,
-        common::send_indication(SocketAddr::from(([9, 9, 9, 9], 5000)), &[7; 100]),
-        common::channel_data(0x4001, &[7; 100]),
-        common::binding(),
-    ]
-}
-
 const SOURCES: u32 = 1_000_000;
 
 #[test]
 fn a_million_spoofed_sources_leave_nothing_behind() {
     let mut world = World::new(defaults());
-    let forgeries = forgeries();
+    let forgeries = common::forgeries();
     let flood = |world: &mut World, sources: Range<u32>| {
         let mut kinds = forgeries.iter().cycle();
         for number in sources {
@@ -212,7 +184,7 @@ fn a_million_spoofed_sources_leave_nothing_behind() {
 #[test]
 fn nobody_is_flooded_through_the_server() {
     let mut world = World::new(defaults());
-    let forgeries = forgeries();
+    let forgeries = common::forgeries();
     let (victims, seconds) = (10, 10);
     let (mut bytes_in, mut bytes_out) = (vec![0; victims], vec![0; victims]);
     let mut answers = vec![0_u64; victims];
@@ -353,15 +325,9 @@ fn even_ports(server: SocketAddr, number: u32) -> u64 {
 /// Every worker has told of its last end, and reservations have run out. Sockets are closed before a worker says so.
 fn until_nothing_is_held(server: &net::Server, ended: u64) {
     let refresh = METHODS.iter().position(|(method, _)| *method == Method::REFRESH).expect("Refresh");
-    let start = Instant::now();
-    loop {
-        let counters = server.counters();
-        if counters.usage == Usage::default() && counters.tally.responses[refresh][0] == ended {
-            return;
-        }
-        assert!(start.elapsed() < Duration::from_secs(20), "{:?}", counters.usage);
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let is_over =
+        |counters: &net::Snapshot| counters.usage == Usage::default() && counters.tally.responses[refresh][0] == ended;
+    common::until(server, is_over);
 }
 
 /// A client with a socket, challenged.

@@ -9,13 +9,12 @@ mod common;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use caller::{Caller, receive, socket};
 use turnwell::net::{self, Server};
 use turnwell::relay::{Discard, Limits, Live, PeerPolicy, RelayAddress};
 
-const PATIENCE: Duration = Duration::from_secs(20);
 /// The one address that is relayed on, and only relayed ports of it may be reached: it is loopback.
 const RELAY: &str = "127.0.0.3";
 
@@ -25,19 +24,6 @@ fn start(live: Live) -> Server {
         ..common::net_config("127.0.0.1:0", 4)
     };
     net::start(config, Arc::new(live)).expect("running workers")
-}
-
-/// Waits until the workers have told what is asked for.
-fn until(server: &Server, is_so: impl Fn(&net::Snapshot) -> bool) -> net::Snapshot {
-    let start = Instant::now();
-    loop {
-        let counters = server.counters();
-        if is_so(&counters) {
-            return counters;
-        }
-        assert!(start.elapsed() < PATIENCE, "{counters:?}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// Eight clients on four workers, each to each: whoever has a relay port is reached, on whichever worker; another
@@ -63,7 +49,7 @@ fn a_relay_port_is_a_peer_while_any_worker_has_an_allocation_there_and_not_other
         caller.send(&common::send_indication(service, b"into the machine"));
     }
     let is_refused = |counters: &net::Snapshot| counters.tally.discards[Discard::NotRelayed.index()] == 8;
-    until(&server, is_refused);
+    common::until(&server, is_refused);
     free.set_nonblocking(true).expect("a socket that does not wait");
     assert_eq!(free.recv_from(&mut [0; 100]).expect_err("nothing there").kind(), ErrorKind::WouldBlock);
 
@@ -72,11 +58,11 @@ fn a_relay_port_is_a_peer_while_any_worker_has_an_allocation_there_and_not_other
     let Caller { mut client, socket, .. } = gone;
     socket.send_to(&client.release(), to).expect("a request sent");
     assert!(common::is_success(&receive(&socket)));
-    until(&server, |counters| counters.usage.allocations == 7);
+    common::until(&server, |counters| counters.usage.allocations == 7);
     for caller in &callers {
         caller.send(&common::send_indication(relayed[0], b"into the void"));
     }
-    until(&server, |counters| counters.tally.discards[Discard::NotRelayed.index()] == 15);
+    common::until(&server, |counters| counters.tally.discards[Discard::NotRelayed.index()] == 15);
     server.stop();
 }
 
@@ -104,7 +90,7 @@ fn all_allocations_of_a_user_relay_together_what_one_user_may() {
         sent += 12;
         // One at a time through the kernel, so that none is lost there.
         let over = Discard::UserBandwidth.index();
-        until(&server, |counters| counters.tally.sent_packets + counters.tally.discards[over] == sent);
+        common::until(&server, |counters| counters.tally.sent_packets + counters.tally.discards[over] == sent);
     }
     let most = BYTES_A_SECOND * (start.elapsed().as_secs() + 2);
     let counters = server.counters();

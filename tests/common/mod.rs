@@ -3,8 +3,8 @@
 #![allow(dead_code, reason = "each binary uses its part")]
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 use turnwell::credentials::Credentials;
 use turnwell::net::{self, Quotas, StreamConfig, StreamLimits};
@@ -184,6 +184,58 @@ pub(crate) fn send_indication(peer: SocketAddr, data: &[u8]) -> Vec<u8> {
 pub(crate) fn channel_data(number: u16, data: &[u8]) -> Vec<u8> {
     let length = u16::try_from(data.len()).expect("short data");
     [&channel::header(ChannelNumber(number), length), data].concat()
+}
+
+/// What somebody sends who has no credential: every kind of packet that costs the server something. The last two are
+/// not answered.
+pub(crate) fn forgeries() -> Vec<Vec<u8>> {
+    let signed = |method, nonce: &[u8]| {
+        let mut bytes = Vec::new();
+        let mut writer = Writer::new(&mut bytes, Class::Request, method, TransactionId([3; 12]));
+        writer
+            .attribute(AttributeType::REQUESTED_TRANSPORT, &[17, 0, 0, 0])
+            .attribute(AttributeType::USERNAME, USER.as_bytes())
+            .attribute(AttributeType::REALM, REALM.as_bytes())
+            .attribute(AttributeType::NONCE, nonce)
+            .integrity(&IntegrityKey::new(&[1; 16]), Algorithm::Sha1);
+        writer.finish();
+        bytes
+    };
+    let mut refresh = Vec::new();
+    Writer::new(&mut refresh, Class::Request, Method::REFRESH, TransactionId([4; 12]))
+        .u32(AttributeType::LIFETIME, 600);
+    vec![
+        bare_allocate(),
+        signed(Method::ALLOCATE, b"AAAAAAAAAAAAAAAA"),
+        signed(Method::CREATE_PERMISSION, b"obMatJos2AAAAAAAAAAAAAAAAAAAAAAA"),
+        refresh,
+        binding(),
+        send_indication(SocketAddr::from(([9, 9, 9, 9], 5000)), &[7; 100]),
+        channel_data(0x4001, &[7; 100]),
+    ]
+}
+
+/// How many of [`forgeries`] are not answered.
+pub(crate) const SILENT: usize = 2;
+
+/// The counters, as soon as they are so. Between two looks at them every worker has had a turn.
+#[allow(clippy::disallowed_methods, reason = "not the core; somebody who waits must give up at some time")]
+pub(crate) fn until(server: &net::Server, is_so: impl Fn(&net::Snapshot) -> bool) -> net::Snapshot {
+    const PATIENCE: Duration = Duration::from_secs(20);
+    let (control, start) = (server.control(), Instant::now());
+    loop {
+        let counters = server.counters();
+        if is_so(&counters) {
+            return counters;
+        }
+        assert!(start.elapsed() < PATIENCE, "{counters:?}");
+        for worker in 0..control.workers() {
+            let (tell, told) = mpsc::channel();
+            let question = net::Question::Alive(Box::new(move |()| tell.send(()).expect("who asked waits")));
+            assert!(control.ask(worker, question), "too many questions");
+            told.recv_timeout(PATIENCE).expect("a worker that lives");
+        }
+    }
 }
 
 /// The relayed address in an Allocate response.
