@@ -25,6 +25,7 @@ mod reload;
 mod security;
 mod served;
 mod sessions;
+mod spoofed;
 mod streams;
 mod support;
 mod systemd;
