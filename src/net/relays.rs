@@ -12,6 +12,8 @@ use crate::relay::RelayId;
 
 /// So many packets in a row to one peer make it worth a connected socket.
 const HOT: u32 = 32;
+/// For so many turns a new connected socket waits for what is in the first one. Then others keep that full.
+const MOST_WAITS: u8 = 8;
 
 /// What packets met on their way is told to clients, and they may be fragmented unless a client says otherwise
 /// (RFC 8656 §11.5, §14).
@@ -49,6 +51,8 @@ enum Hot {
         socket: UdpSocket,
         peer: SocketAddr,
         kernel_drops: u32,
+        /// What the peer sent before this socket was there may still be in the first one: turns left to wait for it.
+        waits: u8,
     },
     /// The kernel would not; it is not asked again for this relay socket.
     Refused,
@@ -89,6 +93,22 @@ impl RelaySocket {
         }
     }
 
+    /// Whether the first socket is to be read before the connected one, so that nothing of its peer is overtaken; asked
+    /// once a turn.
+    pub(super) fn waits(&mut self) -> bool {
+        let Hot::Peer { waits, .. } = &mut self.hot else { return false };
+        let left = waits.checked_sub(1);
+        *waits = left.unwrap_or(0);
+        left.is_some()
+    }
+
+    /// The first socket has nothing that is older than what the connected one has.
+    pub(super) fn caught_up(&mut self) {
+        if let Hot::Peer { waits, .. } = &mut self.hot {
+            *waits = 0;
+        }
+    }
+
     /// Notes that packets go to `peer`; once that is steady, opens a socket that is connected to it.
     fn note(&mut self, epoll: &Epoll, id: RelayId, peer: SocketAddr, packets: usize) {
         let before = self.last_peer.filter(|(last, _)| *last == peer).map_or(0, |(_, count)| count);
@@ -96,7 +116,7 @@ impl RelaySocket {
         self.last_peer = Some((peer, count));
         if count >= HOT && before < HOT && !matches!(self.hot, Hot::Refused) {
             self.hot = match connected(&self.socket, peer, epoll, id) {
-                Ok(socket) => Hot::Peer { socket, peer, kernel_drops: 0 },
+                Ok(socket) => Hot::Peer { socket, peer, kernel_drops: 0, waits: MOST_WAITS },
                 Err(_) => Hot::Refused,
             };
         }

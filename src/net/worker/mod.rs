@@ -18,7 +18,7 @@ use super::counters::{NetCounters, Population, Snapshot};
 use super::history::History;
 use super::journal::Journal;
 use super::outbox::{Body, Buffers, Outbox, RunHint, Target};
-use super::relays::{self, Relays};
+use super::relays::{self, RelaySocket, Relays};
 use super::rhythm::{REST, Rhythm};
 use super::shared::{Mailbox, Shared};
 use super::stream::{Listening, StreamConfig, Streams};
@@ -183,11 +183,13 @@ impl<'a> Worker<'a> {
                 }
                 match event.token {
                     WAKE => stop = self.read_letters(),
-                    token if token >= HOT => self.receive_from_peer(now, RelayId(token as u32), true, ready <= FEW),
+                    token if token >= HOT => self.receive_from_hot(now, RelayId(token as u32), ready <= FEW),
                     token if token >= LISTENERS => self.core.tcp_event(now, event),
                     token if token >= streams::STREAMS => self.stream_event(now, event),
                     token if token >= LISTENER => self.receive_from_clients(now, (token - LISTENER) as usize),
-                    token => self.receive_from_peer(now, RelayId(token as u32), false, ready <= FEW),
+                    token => {
+                        self.receive_from_peer(now, RelayId(token as u32), false, ready <= FEW);
+                    }
                 }
                 if self.core.outbox.messages() >= ENOUGH {
                     self.flush();
@@ -298,16 +300,31 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn receive_from_peer(&mut self, now: Now, id: RelayId, hot: bool, few: bool) {
+    /// The connected socket of a relay socket has something. What its peer sent before there were two is in the first
+    /// one, and goes first: a client over a stream would otherwise see one packet overtake another.
+    fn receive_from_hot(&mut self, now: Now, id: RelayId, few: bool) {
+        if self.core.relays.get_mut(id).is_some_and(RelaySocket::waits) {
+            if !self.receive_from_peer(now, id, false, true) {
+                return;
+            }
+            if let Some(relay) = self.core.relays.get_mut(id) {
+                relay.caught_up();
+            }
+        }
+        self.receive_from_peer(now, id, true, few);
+    }
+
+    /// Reads a relay socket, as often as its turn allows. `true` when nothing is left.
+    fn receive_from_peer(&mut self, now: Now, id: RelayId, hot: bool, few: bool) -> bool {
         for _ in 0..RECEIVES {
             if self.arena.len() - self.arena_used < LONGEST {
                 self.flush();
             }
             let Some((socket, known_drops)) = self.core.relays.get_mut(id).and_then(|relay| relay.reader(hot)) else {
-                return;
+                return true;
             };
             let start = self.arena_used;
-            let Some(room) = self.arena.get_mut(start..start + LONGEST) else { return };
+            let Some(room) = self.arena.get_mut(start..start + LONGEST) else { return false };
             let received = match receive_one(socket, room) {
                 Ok(received) => received,
                 Err(error) => {
@@ -315,7 +332,7 @@ impl<'a> Worker<'a> {
                         // An ICMP error that a send left behind; asking for it clears it.
                         let _ = socket.take_error();
                     }
-                    return;
+                    return error.kind() == io::ErrorKind::WouldBlock;
                 }
             };
             if let Some(drops) = received.kernel_drops {
@@ -336,9 +353,10 @@ impl<'a> Worker<'a> {
             }
             let is_run = received.length > received.segment;
             if !is_run && !few {
-                return;
+                return false;
             }
         }
+        false
     }
 
     fn read_failed(&mut self, error: &io::Error, socket: &UdpSocket) {
