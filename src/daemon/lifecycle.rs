@@ -86,6 +86,9 @@ async fn control(
     for note in launch.config.notes() {
         warn!("{note}");
     }
+    for warning in launch.config.incomplete_chains() {
+        warn!("{warning}");
+    }
     let Config { fixed, live, .. } = &launch.config;
     let (server, tls) = start(&launch.config)?;
     let place = Place {

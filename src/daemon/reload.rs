@@ -104,7 +104,11 @@ impl Reload {
     }
 
     fn apply(&mut self, reading: Reading, server: &Server, api: &Api) -> Result<Vec<&'static str>, ConfigError> {
-        let Config { fixed, live, files } = reading.resolve()?;
+        let config = reading.resolve()?;
+        for warning in config.incomplete_chains() {
+            warn!("{warning}");
+        }
+        let Config { fixed, live, files } = config;
         let restart = fixed.changed(&self.fixed);
         if let (Some(tls), Some(certificate)) = (&self.place.tls, &live.certificate) {
             tls.set_certificate(certificate);

@@ -10,6 +10,8 @@ use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use x509_cert::der::Decode;
+use x509_cert::name::Name;
 
 /// Where systems keep the certificates that they trust, after `$SSL_CERT_FILE`.
 const BUNDLES: [&str; 5] = [
@@ -65,12 +67,22 @@ fn roots(extra: Option<&Path>) -> io::Result<RootCertStore> {
 /// What this machine trusts: the first list that there is, or nothing.
 pub(super) fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(of_this_machine());
+    roots
+}
+
+fn of_this_machine() -> Vec<CertificateDer<'static>> {
     let variable = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty());
     let bundles = variable.iter().map(Path::new).chain(BUNDLES.iter().map(Path::new));
-    if let Some(found) = bundles.map(certificates).find_map(Result::ok) {
-        roots.add_parsable_certificates(found);
-    }
-    roots
+    bundles.map(certificates).find_map(Result::ok).unwrap_or_default()
+}
+
+/// Whether this machine trusts somebody of this name.
+pub(super) fn knows(name: &Name) -> bool {
+    let is_of = |der: &CertificateDer<'_>| {
+        x509_cert::Certificate::from_der(der).is_ok_and(|certificate| certificate.tbs_certificate.subject == *name)
+    };
+    of_this_machine().iter().any(is_of)
 }
 
 /// The certificates of a PEM file: one at least.

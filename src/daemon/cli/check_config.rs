@@ -28,6 +28,9 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     for note in config.notes() {
         super::print(&format!("note: {note}"));
     }
+    for warning in config.incomplete_chains() {
+        super::print(&format!("warning: {warning}"));
+    }
     Ok(())
 }
 

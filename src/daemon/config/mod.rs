@@ -16,6 +16,7 @@ pub use file::{File, LogFormat, LogLevel};
 pub use problem::{ConfigError, Problem};
 pub use source::Source;
 
+use crate::daemon::trust;
 use crate::net::{self, Certificate, Quotas, StreamConfig, StreamKind, StreamLimits, StreamListener};
 use ipnet::IpNet;
 
@@ -174,6 +175,25 @@ impl Config {
             notes.push("there is no API key: the API mints no credentials; set api.clients (`turnwell key new`), keys or key-files");
         }
         notes
+    }
+
+    /// Certificates that lead nowhere for clients: neither the file nor this machine has one of their issuer. A client
+    /// that does not happen to have it refuses TLS.
+    pub fn incomplete_chains(&self) -> Vec<String> {
+        let Live { certificate, api_certificate, .. } = &self.live;
+        let shown = certificate.as_ref().and_then(Certificate::first);
+        let of_its_own = api_certificate.as_ref().filter(|certificate| certificate.first() != shown);
+        let named = [("tls.certificate", certificate.as_ref()), ("api.certificate", of_its_own)];
+        let missing = named.into_iter().filter_map(|(key, certificate)| Some((key, certificate?.missing_issuer()?)));
+        let unknown = missing.filter(|(_, issuer)| !trust::knows(issuer));
+        let in_words = |(key, issuer)| {
+            format!(
+                "{key}: the file has no certificate of {issuer}, who issued the server's own, and this machine trusts nobody \
+                 of that name: clients that do not have it by chance refuse TLS; name the file with the whole chain \
+                 (certbot's fullchain.pem, not cert.pem)"
+            )
+        };
+        unknown.map(in_words).collect()
     }
 
     /// Finds out what a file means; the source tells where it was read from.

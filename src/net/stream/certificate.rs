@@ -7,6 +7,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::CertifiedKey;
 use webpki::EndEntityCert;
 use x509_cert::der::Decode;
+use x509_cert::name::Name;
 
 use super::tls::provider;
 
@@ -64,6 +65,19 @@ impl Certificate {
     /// The server's own, in DER.
     pub fn first(&self) -> Option<&CertificateDer<'static>> {
         self.key.cert.first()
+    }
+
+    /// Who issued the server's own, when it did not sign itself and the file has no certificate of its issuer: clients
+    /// that do not trust the issuer himself are led nowhere (RFC 8446 §4.4.2).
+    pub(crate) fn missing_issuer(&self) -> Option<Name> {
+        let named = |der: &CertificateDer<'_>| {
+            let certificate = x509_cert::Certificate::from_der(der).ok()?.tbs_certificate;
+            Some((certificate.subject, certificate.issuer))
+        };
+        let mut chain = self.key.cert.iter().map(named);
+        let (subject, issuer) = chain.next()??;
+        let is_there = subject == issuer || chain.flatten().any(|(subject, _)| subject == issuer);
+        (!is_there).then_some(issuer)
     }
 
     /// From when on it is valid, in seconds since the Unix epoch.
