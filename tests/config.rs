@@ -282,6 +282,17 @@ fn what_does_not_fit_together_is_refused_at_its_line() {
 }
 
 #[test]
+fn a_user_may_have_his_own_rule_for_tcp() {
+    let users = "[credentials]\nusers = [{ name = \"a\", password = \"p\" }, { name = \"b\", password = \"p\", tcp = true }, \
+                 { name = \"c\", key = \"00000000000000000000000000000000\", tcp = false }]\n";
+    let config = Folder::with(users).load().unwrap_or_else(|error| panic!("{error}"));
+    let said = |user| config.live.relay.credentials.tcp(user, None);
+    assert_eq!(["a", "b", "c", "d"].map(said), [None, Some(true), Some(false), None]);
+    assert_eq!(config.live.relay.credentials.tcp("b", Some(1)), None, "a time-limited credential for one of this name");
+    assert!(!config.live.relay.tcp.enabled);
+}
+
+#[test]
 fn discovery_adds_the_listeners_that_are_not_there() {
     let text = "[listen]\nudp = [\"127.0.0.1:3478\"]\n[discovery]\nprimary = [\"127.0.0.1:3478\"]\nalternate = [\"127.0.0.2:3479\"]\n";
     let config = Folder::with(text).load().unwrap_or_else(|error| panic!("{error}"));

@@ -122,6 +122,17 @@ impl Credentials {
         self.users.add_keys(name, &self.realm, md5, Some(sha256));
     }
 
+    /// Says of a static user whether connections are relayed for him (RFC 6062), whatever holds for the others.
+    pub fn set_tcp(&mut self, name: &str, relayed: bool) {
+        self.users.set_tcp(name, relayed);
+    }
+
+    /// What [`Credentials::set_tcp`] said of somebody; of users with a time-limited credential nothing is said, whatever
+    /// they are called.
+    pub fn tcp(&self, user: &str, expires: Option<u64>) -> Option<bool> {
+        if expires.is_none() { self.users.tcp(user) } else { None }
+    }
+
     /// The realm of every challenge, as OpaqueString makes it (RFC 8489 §14.9).
     pub fn realm(&self) -> &str {
         &self.realm

@@ -23,6 +23,8 @@ struct Keys {
 pub(super) struct StaticUsers {
     by_name: BTreeMap<Box<str>, Vec<Keys>>,
     by_hash: BTreeMap<[u8; 32], Box<str>>,
+    /// Whether TCP is relayed, for the users of whom that is said.
+    tcp: BTreeMap<Box<str>, bool>,
     without_sha256: bool,
 }
 
@@ -42,6 +44,16 @@ impl StaticUsers {
     pub(super) fn add_keys(&mut self, name: &str, realm: &str, md5: [u8; 16], sha256: Option<[u8; 32]>) {
         self.without_sha256 |= sha256.is_none();
         self.insert(name, name, realm, (Zeroizing::new(md5), sha256.map(Zeroizing::new)));
+    }
+
+    /// Says of a user whether TCP is relayed for him.
+    pub(super) fn set_tcp(&mut self, name: &str, relayed: bool) {
+        self.tcp.insert(name.into(), relayed);
+    }
+
+    /// What was said, if anything.
+    pub(super) fn tcp(&self, name: &str) -> Option<bool> {
+        self.tcp.get(name).copied()
     }
 
     fn insert(

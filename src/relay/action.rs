@@ -304,6 +304,8 @@ pub enum Why {
     Unsupported,
     /// The peer may not be reached.
     ForbiddenPeer(PeerClass),
+    /// The user may not have connections relayed.
+    ForbiddenTransport,
     /// The channel number or the peer is bound otherwise, or still held.
     ChannelConflict,
     /// The user has as many allocations as he may have.

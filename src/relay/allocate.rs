@@ -165,11 +165,11 @@ impl Relay {
         if self.draining {
             return Err(Reject::new(ErrorCode::InsufficientCapacity, Why::Draining));
         }
-        // (3) UDP is what is relayed; and TCP, where that is switched on.
+        // (3) UDP is what is relayed; and TCP, where that is switched on, or for this user.
         let transport = request.find(AttributeType::REQUESTED_TRANSPORT).ok_or(Reject::malformed())?;
         let transport = match transport.leading_u8(4)? {
             UDP => Transport::Udp,
-            TCP => self.check_tcp(request)?,
+            TCP => self.check_tcp(request, &auth.identity)?,
             _ => return Err(Reject::new(ErrorCode::UnsupportedTransportProtocol, Why::Unsupported)),
         };
         let lifetime = request.find(AttributeType::LIFETIME).map(|attribute| attribute.u32()).transpose()?;

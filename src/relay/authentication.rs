@@ -59,7 +59,8 @@ impl Relay {
         if realm != live.credentials.realm().as_bytes() {
             return Err(Reject::new(ErrorCode::Unauthenticated, Why::WrongRealm));
         }
-        let username = self.username(name, slot).ok_or(unauthenticated(AuthFailure::UnknownUser))?;
+        let known = slot.or_else(|| self.allocation_to_bind(request));
+        let username = self.username(name, known).ok_or(unauthenticated(AuthFailure::UnknownUser))?;
         let claim = Claim { username: &username, algorithm: chosen.unwrap_or(PasswordAlgorithm::Md5) };
         let (identity, mine) = self.identify(now, request, claim, integrity, slot)?;
         if self.revoked.contains(&username, &identity.user, identity.expires, now.unix) {
@@ -90,9 +91,9 @@ impl Relay {
         chosen.map(Some).ok_or(Reject::malformed())
     }
 
-    /// The user name that a request stands for. A hash is known of static users, and of the one who made the
-    /// five-tuple's allocation; that of a time-limited name before its first Allocate cannot be, since nobody lists
-    /// those names. That is why such a server does not ask for hashes.
+    /// The user name that a request stands for. A hash is known of static users, and of the one who made the allocation
+    /// of the five-tuple, or of the connection that is to be bound; that of a time-limited name before its first
+    /// Allocate cannot be, since nobody lists those names. That is why such a server does not ask for hashes.
     fn username<'a>(&'a self, name: Named<'a>, slot: Option<Slot>) -> Option<Cow<'a, str>> {
         match name {
             Named::Username(name) => std::str::from_utf8(name).ok().map(Cow::Borrowed),

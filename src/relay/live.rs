@@ -60,7 +60,7 @@ impl Live {
 /// TCP relaying (RFC 6062). Off by default: it makes of a relay what a SOCKS proxy is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TcpRelaying {
-    /// Whether clients may allocate it.
+    /// Whether clients may allocate it of whom [`Credentials::set_tcp`] says nothing.
     pub enabled: bool,
     /// The ports that clients may connect to; relayed addresses of this server are open whatever their port.
     pub peer_ports: Vec<RangeInclusive<u16>>,

@@ -60,7 +60,7 @@ pub use sessions::Session;
 pub use tally::{CODES, METHODS, Tally};
 
 pub use crate::credentials::Evidence;
-use crate::credentials::Revocations;
+use crate::credentials::{AuthFailure, Revocations};
 use crate::wire::{Class, Kind, Message, Method, ParseError};
 use request::{Details, Request};
 
@@ -349,6 +349,11 @@ impl Relay {
         let auth = match self.authenticate(now, request) {
             Ok(auth) => auth,
             Err(reject) => {
+                if reject.why == Why::Auth(AuthFailure::UnknownUser)
+                    && let Some(engine) = self.engine_to_ask(request)
+                {
+                    return Action::HandOver { engine };
+                }
                 if !reject.why.is_after_nonce() && !self.budget.take(now.mono, request.from) {
                     return Action::Discard(Discard::ReplyBudget);
                 }

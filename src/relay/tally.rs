@@ -138,6 +138,7 @@ impl Tally {
             | Why::AlreadyAllocated
             | Why::NoAllocation
             | Why::Unsupported
+            | Why::ForbiddenTransport
             | Why::ChannelConflict
             | Why::NoReservation
             | Why::Connected

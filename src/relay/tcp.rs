@@ -16,6 +16,7 @@ use super::connection::{DataConnection, Stage};
 use super::peers::PeerClass;
 use super::request::{Authenticated, Details, Reject, Request, Success};
 use super::table::Slot;
+use crate::credentials::Identity;
 use crate::wire::{AddressFamily, AttributeType, Class, ErrorCode, Method, Writer};
 
 /// How long the host may take to connect to a peer, and how long a connection waits for its ConnectionBind: what
@@ -32,10 +33,14 @@ enum Bind {
 }
 
 impl Relay {
-    /// What RFC 6062 §5.1 asks of an Allocate for TCP.
-    pub(super) fn check_tcp(&self, request: &Request<'_>) -> Result<Transport, Reject> {
-        if !self.live.tcp.enabled {
-            return Err(Reject::new(ErrorCode::UnsupportedTransportProtocol, Why::Unsupported));
+    /// What RFC 6062 §5.1 asks of an Allocate for TCP. Where it is off for everybody that is not supported, where it is
+    /// off for one user he is forbidden it (RFC 8656 §19).
+    pub(super) fn check_tcp(&self, request: &Request<'_>, user: &Identity) -> Result<Transport, Reject> {
+        match self.live.credentials.tcp(&user.user, user.expires) {
+            Some(true) => {}
+            Some(false) => return Err(Reject::new(ErrorCode::Forbidden, Why::ForbiddenTransport)),
+            None if self.live.tcp.enabled => {}
+            None => return Err(Reject::new(ErrorCode::UnsupportedTransportProtocol, Why::Unsupported)),
         }
         let excluded = [AttributeType::EVEN_PORT, AttributeType::DONT_FRAGMENT, AttributeType::RESERVATION_TOKEN];
         if request.from.stream.is_none() || excluded.into_iter().any(|kind| request.find(kind).is_some()) {
@@ -239,19 +244,51 @@ impl Relay {
         if self.table.of_client(request.from).is_some() {
             return Err(Reject::new(ErrorCode::AllocationMismatch, Why::AlreadyAllocated));
         }
-        let id = request.find(AttributeType::CONNECTION_ID).ok_or(Reject::malformed())?;
-        let id = ConnectionId(id.u32()?);
-        let share = self.ports.share();
-        let owner = id.owner(share.of);
-        if owner != share.index {
-            return Ok(Bind::Elsewhere(owner));
-        }
+        let id = match self.named(request)? {
+            Bind::Here(id) => id,
+            elsewhere => return Ok(elsewhere),
+        };
         let found = self.table.connection(id).filter(|found| matches!(found.stage, Stage::Pending { .. }));
         let allocation = found.and_then(|found| self.table.get(found.allocation)).ok_or(Reject::malformed())?;
         if allocation.username != auth.username {
             return Err(Reject::new(ErrorCode::WrongCredentials, Why::WrongUser));
         }
         Ok(Bind::Here(id))
+    }
+
+    /// The connection that a ConnectionBind names.
+    fn named(&self, request: &Request<'_>) -> Result<Bind, Reject> {
+        let id = request.find(AttributeType::CONNECTION_ID).ok_or(Reject::malformed())?;
+        let id = ConnectionId(id.u32()?);
+        let share = self.ports.share();
+        let owner = id.owner(share.of);
+        Ok(if owner == share.index { Bind::Here(id) } else { Bind::Elsewhere(owner) })
+    }
+
+    /// The allocation whose connection a ConnectionBind names.
+    pub(super) fn allocation_to_bind(&self, request: &Request<'_>) -> Option<Slot> {
+        if request.message.method() != Method::CONNECTION_BIND {
+            return None;
+        }
+        match self.named(request) {
+            Ok(Bind::Here(id)) => self.table.connection(id).map(|found| found.allocation),
+            Ok(Bind::Elsewhere(_)) | Err(_) => None,
+        }
+    }
+
+    /// The engine that may know the user of a ConnectionBind whose USERHASH says nothing to this one. It has a nonce of
+    /// ours, so its sender has shown that his address is his own.
+    pub(super) fn engine_to_ask(&self, request: &Request<'_>) -> Option<u16> {
+        let is_bind = request.message.method() == Method::CONNECTION_BIND && request.from.stream.is_some();
+        let is_hashed = request.find(AttributeType::USERNAME).is_none();
+        // A control connection stays where it is.
+        if !is_bind || !is_hashed || self.table.of_client(request.from).is_some() {
+            return None;
+        }
+        match self.named(request) {
+            Ok(Bind::Elsewhere(engine)) => Some(engine),
+            Ok(Bind::Here(_)) | Err(_) => None,
+        }
     }
 
     /// Whether more may go over a connection now, to the peer and to the client. Where not, ask again in a moment:
@@ -273,13 +310,13 @@ impl Relay {
         }
     }
 
-    /// Closes what the rules no longer allow: connections with peers, or TCP relaying as a whole.
+    /// Closes what the rules no longer allow: connections with peers, or TCP relaying as a whole or for a user.
     pub(super) fn judge_connections(&mut self) {
-        if !self.live.tcp.enabled {
-            for slot in self.table.slots() {
-                if self.table.get(slot).is_some_and(|allocation| allocation.transport == Transport::Tcp) {
-                    self.end(slot, EndReason::Closed);
-                }
+        for slot in self.table.slots() {
+            let tcp = self.table.get(slot).filter(|allocation| allocation.transport == Transport::Tcp);
+            let said = tcp.map(|tcp| self.live.credentials.tcp(&tcp.user, tcp.credential_expires));
+            if said.is_some_and(|said| !said.unwrap_or(self.live.tcp.enabled)) {
+                self.end(slot, EndReason::Closed);
             }
         }
         for id in self.table.connection_ids() {

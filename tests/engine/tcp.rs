@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use turnwell::relay::{
     Config, ConnectionId, Discard, EndReason, Event, FiveTuple, Limits, Live, PeerAddr, PeerClass, PeerPolicy,
@@ -10,7 +11,9 @@ use turnwell::relay::{
 use turnwell::wire::{AttributeType, Class, Message, Method, Writer};
 
 use crate::client::{Client, Reply, udp};
-use crate::harness::{OTHER_PEER, Outcome, PEER, PEER_V6, RELAY_V4, RELAY_V6, World, addr, config, live, seconds};
+use crate::harness::{
+    EPOCH, OTHER_PEER, Outcome, PEER, PEER_V6, RELAY_V4, RELAY_V6, World, addr, config, credentials, live, seconds,
+};
 
 fn on() -> Live {
     Live { tcp: TcpRelaying { enabled: true, peer_ports: vec![80..=80, 1024..=65_535] }, ..live() }
@@ -30,6 +33,13 @@ fn client_of(world: &mut World, user: &str, port: u16) -> Client {
     client.at.stream = NonZeroU32::new(u32::from(port)).map(StreamId);
     world.challenge(&mut client);
     client
+}
+
+/// The same of any credential.
+fn of_password(world: &mut World, user: &str, password: &str, port: u16) -> Client {
+    let named = Client::new("100.0.0.1:1", user, password);
+    let Client { at, nonce, .. } = client_of(world, user, port);
+    Client { at, nonce, ..named }
 }
 
 /// A client with a TCP allocation, and its relay socket.
@@ -131,6 +141,56 @@ fn it_is_off_unless_switched_on() {
     assert_eq!(world.ask(&mut client, Method::ALLOCATE, tcp).code(), 442);
     assert_eq!(world.allocate(&mut client).code(), 200);
     assert!(matches!(ask_connect(&mut world, &mut client, PEER), Outcome::Reply(reply) if reply.code() == 437));
+}
+
+/// His own rule comes before the one for everybody; that of time-limited credentials is the latter, whatever their name.
+#[test]
+fn it_is_on_or_off_for_a_user() {
+    let rules = |enabled, alice: Option<bool>| {
+        let mut credentials = credentials();
+        alice.into_iter().for_each(|relayed| credentials.set_tcp("alice", relayed));
+        Live { credentials: Arc::new(credentials), tcp: TcpRelaying { enabled, ..on().tcp }, ..on() }
+    };
+    let issued = credentials().issue(Some("alice"), EPOCH + 3600).unwrap();
+    for (enabled, alice, codes) in [
+        (false, None, [442, 442, 442]),
+        (false, Some(true), [200, 442, 442]),
+        (false, Some(false), [403, 442, 442]),
+        (true, None, [200, 200, 200]),
+        (true, Some(true), [200, 200, 200]),
+        (true, Some(false), [403, 200, 200]),
+    ] {
+        let mut world = World::with(config(), rules(enabled, alice));
+        let clients = [("alice", "pw"), ("bob", "pw"), (&issued.username, &issued.password)];
+        let mut port = 0;
+        let asked = clients.map(|(user, password)| {
+            port += 1;
+            let mut client = of_password(&mut world, user, password, port);
+            world.ask(&mut client, Method::ALLOCATE, tcp).code()
+        });
+        assert_eq!(asked, codes, "{enabled} {alice:?}");
+        if asked[0] == 403 {
+            let mut client = client_of(&mut world, "alice", 9);
+            assert_eq!(world.ask(&mut client, Method::ALLOCATE, tcp).code(), 403);
+            assert_eq!(world.last_refusal(), Some(Why::ForbiddenTransport));
+            assert_eq!(world.ask(&mut client, Method::ALLOCATE, udp).code(), 200, "datagrams are not meant");
+        }
+    }
+
+    let mut world = World::with(config(), rules(true, None));
+    let (mut alice, _) = allocated(&mut world, 1);
+    let connection = pending(&mut world, &mut alice, PEER);
+    let mut others =
+        [of_password(&mut world, "bob", "pw", 2), of_password(&mut world, &issued.username, &issued.password, 3)];
+    for other in &mut others {
+        assert_eq!(world.ask(other, Method::ALLOCATE, tcp).code(), 200);
+    }
+    world.events();
+    world.set_live(rules(true, Some(false)));
+    assert_eq!(disconnected(&world.events()), [connection], "a reload ends what he had");
+    assert_eq!(world.relay.usage().allocations, 2);
+    world.set_live(rules(false, Some(true)));
+    assert_eq!(world.relay.usage().allocations, 0, "and what the others had, when it is switched off");
 }
 
 #[test]
@@ -419,6 +479,40 @@ fn a_number_tells_whose_connection_it_is() {
     let mut forged = client_of(&mut other, "alice", 1);
     forged.nonce = b"none".to_vec();
     assert_eq!(ask_bind(&mut other, &mut forged, seen[0]).reply().code(), 438, "only for who has proved himself");
+}
+
+/// Nobody lists time-limited names, but the engine that has the connection knows whose it is.
+#[test]
+fn a_connection_bind_may_name_its_user_by_a_hash() {
+    let share = |index| PortShare { range: 50_000..=50_099, index, of: 3 };
+    let mut owner = World::with(Config { ports: share(1), ..config() }, on());
+    let mut other = World::with(Config { ports: share(2), ..config() }, on());
+    let issued = credentials().issue(Some("alice"), EPOCH + 3600).unwrap();
+    let of = |world: &mut World, port| of_password(world, &issued.username, &issued.password, port);
+    let mut client = of(&mut owner, 1);
+    assert_eq!(owner.ask(&mut client, Method::ALLOCATE, tcp).code(), 200);
+    let connection = pending(&mut owner, &mut client, PEER);
+
+    let mut hashed = Client { is_anonymous: true, ..of(&mut owner, 2) };
+    assert_eq!(ask_bind(&mut owner, &mut hashed, ConnectionId(connection.0 + 3)).reply().code(), 401);
+    let mut forged = Client { is_anonymous: true, ..of_password(&mut owner, &issued.username, "wrong", 3) };
+    assert_eq!(ask_bind(&mut owner, &mut forged, connection).reply().code(), 401);
+    let mut bob = Client { is_anonymous: true, ..of_password(&mut owner, "1:bob", "wrong", 4) };
+    assert_eq!(ask_bind(&mut owner, &mut bob, connection).reply().code(), 401);
+    assert!(matches!(ask_bind(&mut owner, &mut hashed, connection), Outcome::Bind { .. }));
+
+    let mut elsewhere = Client { is_anonymous: true, ..of(&mut other, 5) };
+    assert_eq!(ask_bind(&mut other, &mut elsewhere, connection), Outcome::HandOver { engine: 1 });
+    let mut control = of(&mut other, 6);
+    assert_eq!(other.ask(&mut control, Method::ALLOCATE, tcp).code(), 200);
+    let mut bob = Client { is_anonymous: true, ..control.as_user("1:bob", "wrong") };
+    assert_eq!(
+        ask_bind(&mut other, &mut bob, connection).reply().code(),
+        401,
+        "a control connection stays where it is"
+    );
+    let mut stale = Client { nonce: b"none".to_vec(), ..elsewhere };
+    assert_eq!(ask_bind(&mut other, &mut stale, connection).reply().code(), 438, "only for who has proved his address");
 }
 
 #[test]

@@ -281,6 +281,8 @@ pub struct User {
     pub key: Option<SecretText>,
     /// Beside `key`: SHA-256 of the same in 64 hexadecimal digits. Without it nobody is offered SHA-256.
     pub key_sha256: Option<SecretText>,
+    /// Instead of `relay.tcp`: whether this user may have connections relayed.
+    pub tcp: Option<bool>,
 }
 
 /// `credentials.expiry`

@@ -254,6 +254,9 @@ impl file::User {
                 "write a shorter printable name",
             ));
         }
+        if let Some(relayed) = self.tcp {
+            credentials.set_tcp(&self.name, relayed);
+        }
         match (&self.password, &self.key, &self.key_sha256) {
             (Some(password), None, None) if password.expose().is_empty() => {
                 Err(Fault::new(format!("{key}.password"), "the password is empty", "write a password"))
