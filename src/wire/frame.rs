@@ -63,6 +63,15 @@ impl Frame {
             _ => Ok(Frame::Whole { length, padding }),
         }
     }
+
+    /// The same of the first frame of a connection. ChannelData is none: its channel is bound on the same connection
+    /// (RFC 8656 §12). HTTP, SSH and whatever else begins with a letter looks like it, and is told at its first byte.
+    pub fn opening(bytes: &[u8], longest: usize) -> Result<Frame, FrameError> {
+        match Kind::of(bytes) {
+            Kind::ChannelData => Err(FrameError::Foreign),
+            Kind::Stun | Kind::Foreign => Frame::first(bytes, longest),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -102,6 +111,17 @@ mod tests {
         out[range].to_vec()
     }
 
+    /// Messages at the end of what sixteen bits can say.
+    fn long_message() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            (0x4000u16..0x8000, 0xffec..=u16::MAX, any::<u8>())
+                .prop_map(|(number, length, fill)| channel_data(number, &vec![fill; usize::from(length)])),
+            // DATA has a header of its own
+            (0xffecu16..=0xfffc, any::<u8>())
+                .prop_map(|(length, fill)| stun(&vec![fill; usize::from(length & !3) - 4])),
+        ]
+    }
+
     fn message() -> impl Strategy<Value = Vec<u8>> {
         let data = || prop_oneof![9 => vec(any::<u8>(), 0..40), 1 => vec(any::<u8>(), 1000..3000)];
         prop_oneof![
@@ -115,18 +135,36 @@ mod tests {
         messages.iter().flat_map(padded).collect()
     }
 
+    /// One after the other on a stream, messages are read the same however it is cut: here, nowhere, at every byte.
+    fn any_cut(messages: &[Vec<u8>], cuts: &[prop::sample::Index]) -> Result<(), TestCaseError> {
+        let stream = on_the_stream(messages);
+        let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
+        places.extend([0, stream.len()]);
+        places.sort_unstable();
+        let pieces: Vec<&[u8]> = places.windows(2).map(|pair| &stream[pair[0]..pair[1]]).collect();
+        let single: Vec<&[u8]> = stream.chunks(1).collect();
+        for pieces in [pieces.as_slice(), &[&stream], &single] {
+            // whole messages would fill the report
+            prop_assert!(read(pieces).is_ok_and(|read| read == messages), "{} pieces", pieces.len());
+        }
+        Ok(())
+    }
+
     proptest! {
         #[test]
-        fn any_cut_yields_the_same_messages(messages in vec(message(), 0..12), cuts in vec(any::<prop::sample::Index>(), 0..20)) {
-            let stream = on_the_stream(&messages);
-            let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
-            places.extend([0, stream.len()]);
-            places.sort_unstable();
-            let pieces: Vec<&[u8]> = places.windows(2).map(|pair| &stream[pair[0]..pair[1]]).collect();
-            prop_assert_eq!(read(&pieces), Ok(messages.clone()));
-            prop_assert_eq!(read(&[&stream]), Ok(messages.clone()));
-            let single: Vec<&[u8]> = stream.chunks(1).collect();
-            prop_assert_eq!(read(&single), Ok(messages));
+        fn any_cut_yields_the_same_messages(
+            messages in vec(message(), 0..12),
+            cuts in vec(any::<prop::sample::Index>(), 0..20),
+        ) {
+            any_cut(&messages, &cuts)?;
+        }
+
+        #[test]
+        fn the_longest_lengths_never_misframe(
+            messages in vec(prop_oneof![1 => long_message(), 1 => message()], 1..6),
+            cuts in vec(any::<prop::sample::Index>(), 0..20),
+        ) {
+            any_cut(&messages, &cuts)?;
         }
 
         #[test]
@@ -171,6 +209,12 @@ mod tests {
         }
         assert_eq!(Frame::first(b"\x16\x03\x01\x02\x00\x01\x00\x01", LONGEST), Err(FrameError::Foreign));
         assert_eq!(Frame::first(b"GET / HTTP/1.1\r\n\r\n", 4096), Err(FrameError::TooLong));
+        for first in b"ACGHOPSTz" {
+            assert_eq!(Frame::opening(&[*first], LONGEST), Err(FrameError::Foreign));
+        }
+        assert_eq!(Frame::opening(&[], LONGEST), Ok(Frame::Partial { needed: 1 }));
+        assert_eq!(Frame::opening(&stun(b"data"), LONGEST), Frame::first(&stun(b"data"), LONGEST));
+        assert_eq!(Frame::opening(&[0xff], LONGEST), Err(FrameError::Foreign));
         assert_eq!(Frame::first(&[0x40, 1, 0xff], LONGEST), Ok(Frame::Partial { needed: 4 }));
         assert_eq!(Frame::first(&[0, 1, 0, 0], LONGEST), Ok(Frame::Partial { needed: HEADER_LENGTH }));
     }

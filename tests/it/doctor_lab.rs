@@ -46,13 +46,13 @@ fn text(path: &Path) -> &str {
 }
 
 /// Certificates as an authority makes them: its own, an intermediate one, the server's.
-struct Pki {
+pub(crate) struct Pki {
     root: CertifiedIssuer<'static, KeyPair>,
-    middle: CertifiedIssuer<'static, KeyPair>,
+    pub(crate) middle: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Pki {
-    fn new() -> Pki {
+    pub(crate) fn new() -> Pki {
         let authority = |name: &str| {
             let mut params = CertificateParams::new(Vec::new()).expect("parameters");
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -66,7 +66,7 @@ impl Pki {
     }
 
     /// Writes a certificate for a name that is valid until the end of a year, with or without the intermediate one.
-    fn write(&self, folder: &Folder, name: &str, until: i32, whole: bool) {
+    pub(crate) fn write(&self, folder: &Folder, name: &str, until: i32, whole: bool) {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new([name.to_owned()]).expect("parameters");
         params.not_before = date_time_ymd(2001, 1, 1);

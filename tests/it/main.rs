@@ -4,6 +4,7 @@
 
 mod bench;
 mod caller;
+mod certificates;
 mod cli;
 #[path = "../common/mod.rs"]
 mod common;
@@ -13,6 +14,7 @@ mod doctor;
 mod doctor_lab;
 mod drain;
 mod features;
+mod hostile;
 mod http;
 mod https;
 mod import;
@@ -29,6 +31,7 @@ mod spoofed;
 mod streams;
 mod support;
 mod systemd;
+mod talker;
 mod tcp_relaying;
 mod tls;
 mod turn_crate;

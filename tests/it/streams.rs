@@ -5,12 +5,12 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Instant;
 
 use serde_json::Value;
-use turnwell::wire::{AttributeType, Class, Frame, Message, Method, TransactionId, Writer, frame};
+use turnwell::wire::{AttributeType, Class, Message, Method, TransactionId, Writer};
 
 use crate::common::{self, Client, USERS};
 use crate::sessions::Server;
 use crate::support::{Dev, Folder, PATIENCE, Serve};
-use crate::tcp_relaying::ask;
+use crate::talker::{Echo, Talker, ask, channel_data, message, next_message};
 use crate::tls::{TlsClient, connect as tls, plain as connect, renew};
 
 /// More than a connection costs, and far less than a queue may hold.
@@ -24,17 +24,7 @@ fn request(number: u8) -> Vec<u8> {
 
 /// Reads one answer and returns its XOR-MAPPED-ADDRESS.
 fn answer(stream: &mut impl Read, number: u8) -> io::Result<SocketAddr> {
-    let mut bytes = Vec::new();
-    loop {
-        match Frame::first(&bytes, frame::LONGEST).expect("a frame") {
-            Frame::Whole { .. } => break,
-            Frame::Partial { needed } => {
-                let at = bytes.len();
-                bytes.resize(needed, 0);
-                stream.read_exact(&mut bytes[at..])?;
-            }
-        }
-    }
+    let bytes = next_message(stream)?;
     let message = Message::parse(&bytes).expect("a message");
     assert_eq!((message.class(), message.transaction_id()), (Class::Success, TransactionId([number; 12])));
     let mut attributes = message.attributes().flatten();
@@ -48,19 +38,19 @@ pub(crate) fn binding(stream: &mut (impl Read + Write), number: u8) -> io::Resul
 }
 
 /// Whether the server closes the connection instead of sending something.
-fn is_closed(stream: &mut impl Read) -> bool {
+pub(crate) fn is_closed(stream: &mut impl Read) -> bool {
     match stream.read(&mut [0; 1]) {
         Ok(count) => count == 0,
         Err(error) => ![io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut].contains(&error.kind()),
     }
 }
 
-fn address(dev: &Dev, name: &str) -> SocketAddr {
+pub(crate) fn address(dev: &Dev, name: &str) -> SocketAddr {
     dev.ready[name][0].as_str().and_then(|text| text.parse().ok()).expect("an address")
 }
 
 /// A `turnwell dev` over this configuration.
-fn dev_with(config: &str, flags: &[&str]) -> (Folder, Dev) {
+pub(crate) fn dev_with(config: &str, flags: &[&str]) -> (Folder, Dev) {
     let folder = Folder::with(config);
     let path = folder.config();
     let dev = Dev::start(&[&["--config", path.to_str().expect("a path")], flags].concat());
@@ -82,6 +72,59 @@ fn messages_in_pieces_and_in_a_row_are_answered() {
     stream.write_all(second).expect("a write");
     for number in 2..200 {
         assert_eq!(answer(&mut stream, number).expect("an answer"), local);
+    }
+}
+
+/// A Binding request of this length behind its header, the most of it an attribute that nobody has to know.
+fn long_request(number: u8, length: u16) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut writer = Writer::new(&mut out, Class::Request, Method::BINDING, TransactionId([number; 12]));
+    writer.attribute(AttributeType(0xffff), &vec![0x40; usize::from(length) - 4]);
+    let _ = writer.finish();
+    out
+}
+
+/// Lengths beyond what any datagram holds: nothing of them is relayed, and all that follows is.
+fn stays_in_step(stream: impl Read + Write, echo: &Echo) {
+    let mut talker = Talker::new(stream, echo.address());
+    for length in 0xffec..=0xffff_u16 {
+        let mut row = channel_data(&vec![0x40; usize::from(length)]);
+        row.extend(channel_data(&length.to_be_bytes()));
+        row.extend(long_request(1, length & !3));
+        row.extend(channel_data(&[7; 7]));
+        row.extend(request(2));
+        // In three pieces, cut at other places every time.
+        let step = row.len() / 3 + usize::from(length % 23);
+        for piece in row.chunks(step) {
+            talker.stream.write_all(piece).and_then(|()| talker.stream.flush()).expect("a write");
+        }
+        // Echoes come when the peer has sent them, answers at once; each kind in its order.
+        let mut received: Vec<Vec<u8>> = (0..4).map(|_| message(&mut talker.stream)).collect();
+        received.sort_by_key(|message| message[0] & 0xc0);
+        let [one, two, data, more] = received.try_into().expect("four messages");
+        for (mut answered, number) in [(one.as_slice(), 1), (two.as_slice(), 2)] {
+            answer(&mut answered, number).unwrap_or_else(|error| panic!("{length:#x}: {error}"));
+        }
+        assert_eq!([data, more].map(|data| common::data(&data)), [length.to_be_bytes().to_vec(), vec![7; 7]]);
+    }
+}
+
+#[test]
+fn the_longest_messages_leave_a_stream_in_step() {
+    let (_folder, dev) = dev_with(USERS, &[]);
+    let (echo, root) = (Echo::start(), std::fs::read(dev.text("certificate")).expect("the certificate"));
+    stays_in_step(connect(address(&dev, "tcp")), &echo);
+    stays_in_step(tls(address(&dev, "tls"), "localhost", &root, &[]).expect("a handshake"), &echo);
+}
+
+/// A peer that most packets go to gets a socket of its own inside the server, while echoes wait in the first one.
+#[test]
+fn no_message_overtakes_another_when_a_peer_becomes_busy() {
+    let (_folder, dev) = dev_with(&format!("{USERS}[limits]\nallocations-per-user = 0\n"), &[]);
+    for _ in 0..100 {
+        let echo = Echo::start();
+        let mut talker = Talker::new(connect(address(&dev, "tcp")), echo.address());
+        (0..6).for_each(|_| talker.exchange(11));
     }
 }
 

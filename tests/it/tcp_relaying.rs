@@ -5,10 +5,10 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use serde_json::Value;
-use turnwell::wire::{Frame, frame};
 
 use crate::common::{self, Client, USERS};
 use crate::support::{Dev, Folder, PATIENCE};
+use crate::talker::{ask, message};
 
 /// What a connection may cost in memory of the program while somebody does not read.
 const PER_STUCK_CONNECTION: u64 = 512 * 1024;
@@ -40,26 +40,6 @@ fn patient(stream: TcpStream) -> TcpStream {
 
 fn open(address: SocketAddr) -> TcpStream {
     patient(TcpStream::connect(address).expect("a connection"))
-}
-
-/// The next message, and not a byte more.
-pub(crate) fn message(stream: &mut impl Read) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    loop {
-        match Frame::first(&bytes, frame::LONGEST).expect("a frame") {
-            Frame::Whole { .. } => return bytes,
-            Frame::Partial { needed } => {
-                let at = bytes.len();
-                bytes.resize(needed, 0);
-                stream.read_exact(&mut bytes[at..]).expect("a message");
-            }
-        }
-    }
-}
-
-pub(crate) fn ask(stream: &mut (impl Read + Write), request: &[u8]) -> Vec<u8> {
-    stream.write_all(request).expect("a request sent");
-    message(stream)
 }
 
 impl Control {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
 
 use crate::support::{Folder, PATIENCE};
 
@@ -23,12 +23,17 @@ pub(crate) fn plain(address: SocketAddr) -> TcpStream {
 
 /// A client that trusts these certificates.
 pub(crate) fn config(root: &[u8], alpn: &[&str]) -> ClientConfig {
+    config_of(root, alpn, rustls::DEFAULT_VERSIONS)
+}
+
+/// The same of these versions alone.
+pub(crate) fn config_of(root: &[u8], alpn: &[&str], versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(root) {
         roots.add(certificate.expect("a certificate")).expect("a root");
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions);
     let mut config = builder.expect("versions").with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     config
@@ -41,9 +46,13 @@ pub(crate) fn connect(address: SocketAddr, name: &str, root: &[u8], alpn: &[&str
 
 /// The same, by a client that may have been there before.
 pub(crate) fn with(config: &Arc<ClientConfig>, address: SocketAddr, name: &str) -> io::Result<TlsClient> {
+    over(config, plain(address), name)
+}
+
+/// The same over a connection that is there.
+pub(crate) fn over(config: &Arc<ClientConfig>, mut stream: TcpStream, name: &str) -> io::Result<TlsClient> {
     let name = ServerName::try_from(name.to_owned()).expect("a name");
     let mut client = ClientConnection::new(config.clone(), name).expect("a client");
-    let mut stream = plain(address);
     while client.is_handshaking() {
         client.complete_io(&mut stream)?;
     }

@@ -3,25 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 use turn::client::{Client, ClientConfig};
 use webrtc_util::Conn;
 
+use crate::sessions::Server;
 use crate::support::Dev;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A client with the credential that the server's API mints.
 async fn client(dev: &Dev) -> Client {
-    let minted: Value = ureq::post(dev.url("/v1/credentials"))
-        .header("authorization", format!("Bearer {}", dev.text("api_key")))
-        .send_json(json!({ "user": "alice" }))
-        .expect("a credential")
-        .body_mut()
-        .read_json()
-        .expect("JSON");
+    let minted = Server::of(dev).mint("alice");
     let text = |name: &str| minted[name].as_str().expect("a text").to_owned();
     let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
     let client = Client::new(ClientConfig {

@@ -10,10 +10,8 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
-use serde_json::{Value, json};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use turn_client_proto::api::{Transmit, TurnConfig, TurnEvent, TurnPeerData, TurnPollRet, TurnRecvRet};
 use turn_client_proto::prelude::{DelayedTransmitBuild, TurnClientApi};
 use turn_client_proto::tcp::TurnClientTcp;
@@ -21,7 +19,9 @@ use turn_client_proto::types::{Instant as Now, TransportType, TurnCredentials};
 use turn_client_proto::udp::TurnClientUdp;
 use turn_client_rustls::TurnClientRustls;
 
+use crate::sessions::Server;
 use crate::support::{Dev, PATIENCE};
+use crate::tls;
 
 turn_client_proto::impl_client!(
     pub(crate) Client,
@@ -56,13 +56,7 @@ pub(crate) struct Oracle {
 
 /// What the client may ask for, with a credential of the API.
 pub(crate) fn config(dev: &Dev) -> TurnConfig {
-    let minted: Value = ureq::post(dev.url("/v1/credentials"))
-        .header("authorization", format!("Bearer {}", dev.text("api_key")))
-        .send_json(json!({ "user": "alice" }))
-        .expect("a credential")
-        .body_mut()
-        .read_json()
-        .expect("JSON");
+    let minted = Server::of(dev).mint("alice");
     let text = |name: &str| minted[name].as_str().expect("a text");
     TurnConfig::new(TurnCredentials::new(text("username"), text("password")))
 }
@@ -87,7 +81,7 @@ impl Oracle {
                     Client::Tcp(TurnClientTcp::allocate(local, server, config))
                 } else {
                     let name = ServerName::try_from("localhost").expect("a name");
-                    Client::Tls(TurnClientRustls::allocate(local, server, config, name, tls(dev)))
+                    Client::Tls(TurnClientRustls::allocate(local, server, config, name, trusting(dev)))
                 };
                 let streams = HashMap::from([(local, stream)]);
                 Oracle { streams, ..Oracle::new(client, None, arrived, arrives) }
@@ -317,13 +311,7 @@ fn connect(server: SocketAddr, arrives: &mpsc::Sender<(SocketAddr, Vec<u8>)>) ->
     (local, stream)
 }
 
-fn tls(dev: &Dev) -> Arc<ClientConfig> {
+fn trusting(dev: &Dev) -> Arc<ClientConfig> {
     let root = std::fs::read(dev.text("certificate")).expect("the certificate");
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&root) {
-        roots.add(certificate.expect("a certificate")).expect("a root");
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    Arc::new(builder.expect("versions").with_root_certificates(roots).with_no_client_auth())
+    Arc::new(tls::config(&root, &[]))
 }

@@ -8,7 +8,7 @@ pub enum Closing {
     ByClient,
     /// The network broke it, or the kernel gave up on it.
     Broken,
-    /// It sent something that is neither STUN nor ChannelData.
+    /// It sent something that is neither STUN nor ChannelData, or does not begin with STUN: HTTP, scanners.
     Foreign,
     /// It sent a STUN message whose length is no multiple of four.
     Misaligned,

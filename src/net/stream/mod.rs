@@ -185,6 +185,11 @@ impl Streams {
         open.or_else(closed).unwrap_or(Transport::Tcp)
     }
 
+    /// Whether a whole message has come from a connection.
+    pub(super) fn has_heard(&self, id: StreamId) -> bool {
+        self.get(id).is_some_and(|connection| connection.heard().is_ok())
+    }
+
     /// Accepts what waits. `token` makes the epoll token of a connection.
     pub(super) fn accept(
         &mut self,

@@ -57,10 +57,11 @@ impl Worker<'_> {
         let Some(from) = self.core.streams.client(id) else { return };
         self.arena_used = (start + length).next_multiple_of(64);
         let received = self.arena.get(start..start + length).unwrap_or_default();
+        let opens = !self.core.streams.has_heard(id);
         let mut at = 0;
         let end = loop {
             let rest = received.get(at..).unwrap_or_default();
-            match self.core.next_frame(&from, rest) {
+            match self.core.next_frame(&from, rest, opens && at == 0) {
                 Ok(Frame::Whole { length, padding }) => {
                     let message = rest.get(..length).unwrap_or_default();
                     self.core.counters.client_datagrams += 1;
@@ -189,9 +190,10 @@ impl Core<'_> {
         }
     }
 
-    /// The next frame; only clients with an allocation may send long ones.
-    fn next_frame(&self, from: &FiveTuple, bytes: &[u8]) -> Result<Frame, FrameError> {
-        let found = Frame::first(bytes, frame::LONGEST)?;
+    /// The next frame, or the one that opens a connection; only clients with an allocation may send long ones.
+    fn next_frame(&self, from: &FiveTuple, bytes: &[u8], opens: bool) -> Result<Frame, FrameError> {
+        let read = if opens { Frame::opening } else { Frame::first };
+        let found = read(bytes, frame::LONGEST)?;
         let needed = match found {
             Frame::Whole { length, padding } => length + padding,
             Frame::Partial { needed } => needed,

@@ -161,9 +161,7 @@ fn harmless(figures: &Figures) -> Vec<Finding> {
         let saw = format!("{denied} permissions were refused with 403, {private} of them for private addresses");
         found.push(Kind::PrivatePeer.found(saw, means, remedy));
     }
-    // the letters of HTTP look like the head of a ChannelData message that is far too long
-    let foreign = figures.with("connections_closed_total", "reason", "foreign")
-        + figures.with("connections_closed_total", "reason", "too_long");
+    let foreign = figures.with("connections_closed_total", "reason", "foreign");
     if foreign > 0 {
         let means =
             "browsers and scanners that speak HTTP, or clients that speak TLS to a plain port; they are hung up on";
@@ -216,7 +214,6 @@ mod tests {
             ("turnwell_quota_rejections_total{scope=\"ports\"} 1", Kind::Limits),
             ("turnwell_permissions_denied_total{class=\"private\"} 3", Kind::PrivatePeer),
             ("turnwell_connections_closed_total{reason=\"foreign\"} 3", Kind::Http),
-            ("turnwell_connections_closed_total{reason=\"too_long\"} 3", Kind::Http),
             ("turnwell_connections_closed_total{reason=\"handshake_failed\"} 9", Kind::Certificate),
             ("turnwell_kernel_dropped_datagrams_total{socket=\"relay\"} 3", Kind::Buffers),
         ] {
