@@ -28,7 +28,7 @@ use super::reload::{Place, Reload, Request};
 use super::revoked::Revoked;
 use super::systemd::{self, NotifyState, Watchdog};
 use super::unix_now;
-use crate::net::{self, Server, StreamListener, Tls};
+use crate::net::{self, Server, StreamKind, StreamListener, Tls};
 
 /// How often the workers and the watched files are looked at.
 const CHECK: Duration = Duration::from_secs(1);
@@ -65,6 +65,29 @@ pub(super) struct Running<'a> {
     pub(super) uris: &'a Uris,
     /// Its configuration.
     pub(super) live: &'a config::Live,
+}
+
+impl Running<'_> {
+    /// Where it listens, a field for each kind of listener that there is.
+    fn log(&self, workers: usize) {
+        let streams = |kind| self.streams.iter().filter(move |listener| listener.kind == kind).map(|found| found.addr);
+        let scheme = |listener: &ApiListener| if listener.tls { "https" } else { "http" };
+        info!(
+            udp = list(self.listening),
+            tcp = list(streams(StreamKind::Tcp)),
+            tls = list(streams(StreamKind::Tls)),
+            auto = list(streams(StreamKind::Auto)),
+            api = list(self.api.iter().map(|listener| format!("{}://{}", scheme(listener), listener.addr))),
+            workers,
+            "ready"
+        );
+    }
+}
+
+/// `None` when there is nothing to list.
+fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> Option<String> {
+    let texts: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    (!texts.is_empty()).then(|| texts.join(", "))
 }
 
 /// Runs until a signal ends the server; `announce` is called once it is ready.
@@ -116,7 +139,7 @@ async fn control(
         uris: &uris,
         live,
     };
-    info!(udp = ?running.listening, streams = ?running.streams, api = ?running.api, workers = fixed.workers, "ready");
+    running.log(fixed.workers);
     systemd::notify(&[NotifyState::Ready, NotifyState::Status("relaying")]);
     let announced = announce(&running);
 
