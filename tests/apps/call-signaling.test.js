@@ -3,31 +3,22 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 
-import { launchChromium } from '../browser/lib/chromium.js';
-import { Turnwell } from '../browser/lib/turnwell.js';
-import { Broker, waysOf } from './lib/broker.js';
-import { Example } from './lib/example.js';
+import { waysOf } from './lib/broker.js';
 import { assertPairs, mediaFlows, openPage } from './lib/observe.js';
+import { Stage } from './lib/stage.js';
 
 const LIMIT = { timeout: 90_000 };
 
 describe('call-signaling', () => {
-  let turnwell, broker, app, browser, ann, bob;
+  let stage, turnwell, broker, app, browser, ann, bob;
 
   before(async () => {
-    turnwell = await Turnwell.start();
-    broker = await Broker.start(turnwell);
-    app = await Example.start('call-signaling', broker);
-    browser = await launchChromium({ trusts: turnwell.certificate });
+    stage = await Stage.onLoopback('call-signaling');
+    ({ turnwell, broker, app, browser } = stage);
     [ann, bob] = await Promise.all(['Ann', 'Bob'].map(logIn));
   }, LIMIT);
 
-  after(async () => {
-    await browser?.close();
-    await app?.stop();
-    broker?.stop();
-    await turnwell?.stop();
-  }, LIMIT);
+  after(() => stage?.stop(), LIMIT);
 
   async function logIn(name) {
     const page = await openPage(browser, app.origin);

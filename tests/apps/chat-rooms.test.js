@@ -3,31 +3,22 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 
-import { launchChromium } from '../browser/lib/chromium.js';
-import { Turnwell } from '../browser/lib/turnwell.js';
-import { Broker, waysOf } from './lib/broker.js';
-import { Example } from './lib/example.js';
+import { waysOf } from './lib/broker.js';
 import { assertPairs, calls, mediaFlows, openPage, until } from './lib/observe.js';
+import { Stage } from './lib/stage.js';
 
 const LIMIT = { timeout: 90_000 };
 const JOIN = 'Join the voice channel';
 
 describe('chat-rooms', () => {
-  let turnwell, broker, app, browser;
+  let stage, turnwell, broker, app, browser;
 
   before(async () => {
-    turnwell = await Turnwell.start();
-    broker = await Broker.start(turnwell);
-    app = await Example.start('chat-rooms', broker);
-    browser = await launchChromium({ trusts: turnwell.certificate });
+    stage = await Stage.onLoopback('chat-rooms');
+    ({ turnwell, broker, app, browser } = stage);
   }, LIMIT);
 
-  after(async () => {
-    await browser?.close();
-    await app?.stop();
-    broker?.stop();
-    await turnwell?.stop();
-  }, LIMIT);
+  after(() => stage?.stop(), LIMIT);
 
   const click = (page, name) => page.getByRole('button', { name, exact: true }).click();
   const lines = (page) => page.getByRole('log').locator('li > div').allTextContents();

@@ -4,34 +4,22 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 
-import { launchChromium } from '../browser/lib/chromium.js';
-import { Turnwell } from '../browser/lib/turnwell.js';
-import { Example } from './lib/example.js';
-import { Lab, SERVER, lacking } from './lib/lab.js';
+import { lacking } from './lib/lab.js';
 import { calls, openPage, until } from './lib/observe.js';
+import { Stage } from './lib/stage.js';
 
 const LIMIT = { timeout: 60_000 };
 const CLIENTS = ['a', 'b'];
 
 describe('p2p-chat behind NATs', { skip: lacking() }, () => {
-  let lab, turnwell, app, browsers;
+  let stage, lab, app, browsers;
 
   before(async () => {
-    lab = await Lab.start({ clients: CLIENTS, nat: 'cone' });
-    const through = lab.through('server');
-    turnwell = await Turnwell.start({ listen: [`${SERVER}:3478`], relay: [SERVER], through });
-    app = await Example.start('p2p-chat', { api: turnwell.api, apiKey: turnwell.apiKey, host: SERVER, through });
-    // Browsers encrypt for pages from localhost or https only; this one stands for https.
-    const flags = [`--unsafely-treat-insecure-origin-as-secure=${app.origin}`];
-    browsers = await Promise.all(CLIENTS.map((client) => launchChromium({ flags, through: lab.through(client) })));
+    stage = await Stage.inLab('p2p-chat', { clients: CLIENTS, nat: 'cone' });
+    ({ lab, app, browsers } = stage);
   }, LIMIT);
 
-  after(async () => {
-    await Promise.all((browsers ?? []).map((browser) => browser.close()));
-    await app?.stop();
-    await turnwell?.stop();
-    lab?.stop();
-  }, LIMIT);
+  after(() => stage?.stop(), LIMIT);
 
   async function pairsBehind(kind, accept) {
     for (const client of CLIENTS) lab.setNat(client, kind);

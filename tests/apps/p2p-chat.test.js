@@ -7,35 +7,28 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
-import { launchChromium } from '../browser/lib/chromium.js';
-import { Turnwell } from '../browser/lib/turnwell.js';
-import { Broker, turnEntry, waysOf } from './lib/broker.js';
+import { turnEntry, waysOf } from './lib/broker.js';
 import { Coturn } from './lib/coturn.js';
-import { Example } from './lib/example.js';
 import { assertPairs, calls, openPage, until } from './lib/observe.js';
+import { Stage } from './lib/stage.js';
 
 const LIMIT = { timeout: 120_000 };
 const FILE = randomBytes(20_000_000);
 const RUNS = Number(process.env.RUNS ?? 2);
 
 describe('p2p-chat', () => {
-  let turnwell, broker, app, browser, folder, file;
+  let stage, turnwell, broker, app, browser, folder, file;
 
   before(async () => {
     folder = await mkdtemp(join(tmpdir(), 'p2p-chat-'));
     file = join(folder, 'noise.bin');
     await writeFile(file, FILE);
-    turnwell = await Turnwell.start();
-    broker = await Broker.start(turnwell);
-    app = await Example.start('p2p-chat', broker);
-    browser = await launchChromium({ trusts: turnwell.certificate });
+    stage = await Stage.onLoopback('p2p-chat');
+    ({ turnwell, broker, app, browser } = stage);
   }, LIMIT);
 
   after(async () => {
-    await browser?.close();
-    await app?.stop();
-    broker?.stop();
-    await turnwell?.stop();
+    await stage?.stop();
     await rm(folder, { recursive: true, force: true });
   }, LIMIT);
 

@@ -3,12 +3,10 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 
-import { launchChromium } from '../browser/lib/chromium.js';
-import { Turnwell } from '../browser/lib/turnwell.js';
-import { Broker, waysOf } from './lib/broker.js';
-import { Example } from './lib/example.js';
-import { Lab, SERVER, lacking } from './lib/lab.js';
+import { waysOf } from './lib/broker.js';
+import { lacking } from './lib/lab.js';
 import { assertPairs, calls, mediaFlows, openPage, until } from './lib/observe.js';
+import { Stage } from './lib/stage.js';
 
 const LIMIT = { timeout: 90_000 };
 const CUT_MS = 5_000;
@@ -33,21 +31,14 @@ async function openTwo([first, second], origin) {
 }
 
 describe('video-link', () => {
-  let turnwell, broker, app, browser;
+  let stage, turnwell, broker, app, browser;
 
   before(async () => {
-    turnwell = await Turnwell.start();
-    broker = await Broker.start(turnwell);
-    app = await Example.start('video-link', broker);
-    browser = await launchChromium({ trusts: turnwell.certificate });
+    stage = await Stage.onLoopback('video-link');
+    ({ turnwell, broker, app, browser } = stage);
   }, LIMIT);
 
-  after(async () => {
-    await browser?.close();
-    await app?.stop();
-    broker?.stop();
-    await turnwell?.stop();
-  }, LIMIT);
+  after(() => stage?.stop(), LIMIT);
 
   test('sound and pictures, every way that Turnwell offers; the end is seen by the other side', LIMIT, async (t) => {
     for (const way of await waysOf(turnwell)) {
@@ -130,24 +121,14 @@ describe('video-link', () => {
 });
 
 describe('video-link while the server is cut off', { skip: lacking() }, () => {
-  let lab, turnwell, app, browsers;
+  let stage, lab, app, browsers;
 
   before(async () => {
-    lab = await Lab.start({ clients: CLIENTS });
-    const through = lab.through('server');
-    turnwell = await Turnwell.start({ listen: [`${SERVER}:3478`], relay: [SERVER], through });
-    app = await Example.start('video-link', { api: turnwell.api, apiKey: turnwell.apiKey, host: SERVER, through });
-    // Browsers give the camera to pages from localhost or https only; this one stands for https.
-    const flags = [`--unsafely-treat-insecure-origin-as-secure=${app.origin}`];
-    browsers = await Promise.all(CLIENTS.map((client) => launchChromium({ flags, through: lab.through(client) })));
+    stage = await Stage.inLab('video-link', { clients: CLIENTS });
+    ({ lab, app, browsers } = stage);
   }, LIMIT);
 
-  after(async () => {
-    await Promise.all((browsers ?? []).map((browser) => browser.close()));
-    await app?.stop();
-    await turnwell?.stop();
-    lab?.stop();
-  }, LIMIT);
+  after(() => stage?.stop(), LIMIT);
 
   test(`the call comes back by ICE restart after ${CUT_MS / 1000} s, with fresh credentials`, LIMIT, async (t) => {
     const pages = await openTwo(browsers, app.origin);
