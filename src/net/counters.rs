@@ -1,11 +1,11 @@
 //! What a worker counts, and what it publishes for others to read.
 
+use std::net::SocketAddr;
 use std::ops::AddAssign;
 
 use super::history::Durations;
 use super::stream::{Closing, Transport};
 use crate::relay::{Record, Tally, Usage};
-use crate::wire::AddressFamily;
 
 /// What a worker's sockets went through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,6 +57,29 @@ pub struct Population {
     counts: [Count; Population::KINDS.len()],
 }
 
+/// The family of a relayed address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+impl Family {
+    fn of(address: SocketAddr) -> Family {
+        if address.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 }
+    }
+
+    /// Its name in labels.
+    pub fn label(self) -> &'static str {
+        match self {
+            Family::Ipv4 => "ipv4",
+            Family::Ipv6 => "ipv6",
+        }
+    }
+}
+
 /// How many allocations of a kind there have been.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
@@ -67,17 +90,17 @@ pub struct Count {
 }
 
 impl Population {
-    const KINDS: [(Transport, AddressFamily); 6] = [
-        (Transport::Udp, AddressFamily::Ipv4),
-        (Transport::Udp, AddressFamily::Ipv6),
-        (Transport::Tcp, AddressFamily::Ipv4),
-        (Transport::Tcp, AddressFamily::Ipv6),
-        (Transport::Tls, AddressFamily::Ipv4),
-        (Transport::Tls, AddressFamily::Ipv6),
+    const KINDS: [(Transport, Family); 6] = [
+        (Transport::Udp, Family::Ipv4),
+        (Transport::Udp, Family::Ipv6),
+        (Transport::Tcp, Family::Ipv4),
+        (Transport::Tcp, Family::Ipv6),
+        (Transport::Tls, Family::Ipv4),
+        (Transport::Tls, Family::Ipv6),
     ];
 
     /// Each kind with its count.
-    pub fn iter(&self) -> impl Iterator<Item = (Transport, AddressFamily, Count)> {
+    pub fn iter(&self) -> impl Iterator<Item = (Transport, Family, Count)> {
         Population::KINDS.into_iter().zip(self.counts).map(|((transport, family), count)| (transport, family, count))
     }
 
@@ -94,7 +117,7 @@ impl Population {
     }
 
     fn of(&mut self, transport: Transport, record: &Record) -> Option<&mut Count> {
-        let kind = (transport, AddressFamily::of(record.relayed.ip()));
+        let kind = (transport, Family::of(record.relayed));
         let mut kinds = Population::KINDS.iter().zip(&mut self.counts);
         kinds.find(|(known, _)| **known == kind).map(|(_, count)| count)
     }
@@ -199,8 +222,8 @@ mod tests {
         assert_eq!(
             found,
             [
-                (Transport::Udp, AddressFamily::Ipv4, Count { begun: 1, ended: 0 }),
-                (Transport::Tls, AddressFamily::Ipv6, Count { begun: 2, ended: 1 }),
+                (Transport::Udp, Family::Ipv4, Count { begun: 1, ended: 0 }),
+                (Transport::Tls, Family::Ipv6, Count { begun: 2, ended: 1 }),
             ]
         );
         assert_eq!(one.iter().count(), 6);

@@ -32,7 +32,7 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 pub use control::{Control, Page, Question, Reply};
-pub use counters::{Count, NetCounters, Population, Snapshot};
+pub use counters::{Count, Family, NetCounters, Population, Snapshot};
 pub use history::{DURATION_BOUNDS, Durations, History, UserUsage};
 pub use quota::Quotas;
 pub use stream::{

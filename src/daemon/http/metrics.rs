@@ -18,7 +18,6 @@ use crate::daemon::config::Scope;
 use crate::daemon::unix_now;
 use crate::net::{self, Closing, Count, DURATION_BOUNDS, Durations, Population, Snapshot};
 use crate::relay::{CODES, Discard, METHODS, PeerClass};
-use crate::wire::AddressFamily;
 
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -136,11 +135,7 @@ fn allocations(text: &mut Text, population: &Population) {
     let mut family = |name: &str, kind: &str, help: &str, figure: fn(Count) -> u64| {
         text.family(name, kind, help);
         for (transport, family, count) in population.iter() {
-            let family = match family {
-                AddressFamily::Ipv4 => "ipv4",
-                AddressFamily::Ipv6 => "ipv6",
-            };
-            text.row(name, &[("transport", transport.label()), ("family", family)], figure(count));
+            text.row(name, &[("transport", transport.label()), ("family", family.label())], figure(count));
         }
     };
     family("allocations", "gauge", "Allocations that exist", |count| count.begun.saturating_sub(count.ended));
