@@ -19,6 +19,7 @@ mod diagnosis;
 #[cfg(feature = "doctor")]
 mod doctor;
 mod exit;
+mod given;
 mod http;
 mod ice;
 mod import;

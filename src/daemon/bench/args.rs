@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use rustls::ClientConfig;
 
 use super::error::BenchError;
-use crate::daemon::doctor::SecretFile;
+use crate::daemon::given::SecretFile;
 use crate::daemon::trust::{self, Trust};
 
 /// Loads a STUN/TURN server and measures what comes back

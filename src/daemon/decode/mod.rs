@@ -8,8 +8,9 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::doctor::{SecretFile, harmless, unhex};
+use super::doctor::{harmless, unhex};
 use super::exit::{self, Failure};
+use super::given::SecretFile;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use print::Keys;

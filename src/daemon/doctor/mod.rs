@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::config::Config;
 use super::exit::{self, Failure};
+use super::given::{self, SecretFile};
 use super::unix_now;
 use client::{Means, Target};
 use finding::{Finding, Kind, Severity, shown};
@@ -24,8 +25,8 @@ use trust::Trust;
 use uri::Uri;
 
 mod client;
+mod configured;
 mod finding;
-mod given;
 mod hints;
 mod http;
 mod ice_json;
@@ -37,7 +38,6 @@ mod trust;
 mod uri;
 
 pub(super) use finding::shown as harmless;
-pub(super) use given::SecretFile;
 pub(super) use hints::unhex;
 
 /// Clocks that differ by more make credentials fail at their edges.
@@ -157,7 +157,7 @@ fn shared_secret(args: &DoctorArgs) -> Result<Option<Zeroizing<String>>, Failure
         return file.read("--secret-file").map(Some);
     }
     let path = super::cli::config_path(args.config.clone());
-    match (given::signing_secret(&path), &args.config) {
+    match (configured::signing_secret(&path), &args.config) {
         (Ok(secret), _) => Ok(secret),
         (Err(error), Some(_)) => Err(error.into()),
         // whoever acts as a client needs none

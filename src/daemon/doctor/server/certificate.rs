@@ -8,14 +8,14 @@ use x509_cert::der::Decode;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
+use super::super::configured;
 use super::super::finding::{Finding, Kind, Severity};
-use super::super::given;
 use super::super::trust::{self, Trust};
 use super::Subject;
 
 pub(super) fn check(subject: &Subject, trust: &Trust) -> Vec<Finding> {
     let name = &subject.file.tls.certificate;
-    let path = given::named(&subject.path, name);
+    let path = configured::named(&subject.path, name);
     let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&path).and_then(Iterator::collect);
     let chain = match chain {
         Ok(chain) => chain,

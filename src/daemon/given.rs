@@ -7,15 +7,14 @@ use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
-use crate::daemon::config::{ConfigError, Source};
-use crate::daemon::exit::{self, Failure};
+use super::exit::{self, Failure};
 
 /// Far more than anything that is read here.
 const LONGEST: u64 = 16 << 20;
 
 /// A file with one secret, or `-` for standard input.
 #[derive(Clone, Debug)]
-pub(in crate::daemon) struct SecretFile(PathBuf);
+pub(super) struct SecretFile(pub(super) PathBuf);
 
 impl FromStr for SecretFile {
     type Err = std::convert::Infallible;
@@ -27,7 +26,7 @@ impl FromStr for SecretFile {
 
 impl SecretFile {
     /// The secret; one newline at the end is not part of it, as in files that the configuration names.
-    pub(in crate::daemon) fn read(&self, flag: &str) -> Result<Zeroizing<String>, Failure> {
+    pub(super) fn read(&self, flag: &str) -> Result<Zeroizing<String>, Failure> {
         let text = Zeroizing::new(text(flag, &self.0)?);
         let secret = text.strip_suffix('\n').unwrap_or(&text);
         let secret = secret.strip_suffix('\r').unwrap_or(secret);
@@ -40,7 +39,7 @@ impl SecretFile {
 }
 
 /// A text file, or `-` for standard input.
-pub(in crate::daemon) fn text(flag: &str, path: &Path) -> Result<String, Failure> {
+pub(super) fn text(flag: &str, path: &Path) -> Result<String, Failure> {
     let unreadable = |error: std::io::Error| {
         let what = format!("{flag}: cannot read {}: {error}", path.display());
         Failure::new(exit::USAGE, what, "name a readable file, or - for standard input")
@@ -52,22 +51,4 @@ pub(in crate::daemon) fn text(flag: &str, path: &Path) -> Result<String, Failure
         fs::File::open(path).and_then(|file| file.take(LONGEST).read_to_string(&mut text)).map_err(unreadable)?;
     }
     Ok(text)
-}
-
-/// Where a file is that a configuration names.
-pub(super) fn named(config: &Path, name: &str) -> PathBuf {
-    match (name.strip_prefix("$CREDENTIALS_DIRECTORY/"), std::env::var_os("CREDENTIALS_DIRECTORY")) {
-        (Some(name), Some(folder)) => Path::new(&folder).join(name),
-        (_, _) => config.parent().unwrap_or(Path::new("")).join(name),
-    }
-}
-
-/// The secret that signs under a configuration, if it has one and this user may read it.
-pub(super) fn signing_secret(config: &Path) -> Result<Option<Zeroizing<String>>, ConfigError> {
-    let file = Source::read(config)?.parse()?;
-    if let Some(secret) = file.credentials.secrets.first() {
-        return Ok(Some(Zeroizing::new(secret.expose().to_owned())));
-    }
-    let first = file.credentials.secret_files.first();
-    Ok(first.and_then(|name| SecretFile(named(config, name)).read("credentials.secret-files").ok()))
 }
