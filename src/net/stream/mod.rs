@@ -138,8 +138,6 @@ pub(super) struct Streams {
     spare: Vec<Vec<u8>>,
     /// Connections with something to write.
     dirty: Vec<StreamId>,
-    /// The connection that was closed last: its allocation ends after it.
-    closed: Option<(StreamId, Transport)>,
     /// Connections to be closed, by whoever knows what else belongs to them.
     closing: Vec<(StreamId, Closing)>,
     /// When to look at a connection, in order: those that have not said anything, and the others.
@@ -159,7 +157,6 @@ impl Streams {
             scratch: vec![0; READ],
             spare: Vec::new(),
             dirty: Vec::new(),
-            closed: None,
             closing: Vec::new(),
             opening: VecDeque::new(),
             idle: VecDeque::new(),
@@ -177,12 +174,10 @@ impl Streams {
         self.get(id).map(|connection| connection.five_tuple)
     }
 
-    /// What carries this client's messages: datagrams, a connection that is open, or the one that was closed last.
+    /// What carries this client's messages: datagrams, or a connection that is open.
     pub(super) fn transport(&self, client: &FiveTuple) -> Transport {
         let Some(id) = client.stream else { return Transport::Udp };
-        let open = self.get(id).map(Connection::transport);
-        let closed = || self.closed.filter(|(known, _)| *known == id).map(|(_, transport)| transport);
-        open.or_else(closed).unwrap_or(Transport::Tcp)
+        self.get(id).map_or(Transport::Tcp, Connection::transport)
     }
 
     /// Whether a whole message has come from a connection.
@@ -387,28 +382,33 @@ impl Streams {
         self.closing.push((id, closing));
     }
 
-    /// The next connection to close, closed, with its client and the reason.
-    pub(super) fn close_next(&mut self, now: Mono) -> Option<(FiveTuple, Closing)> {
-        let limits = self.queue_limits();
+    /// The next connection to close, still open: what belongs to it ends before it.
+    pub(super) fn next_to_close(&mut self) -> Option<(StreamId, FiveTuple, Closing)> {
         while let Some((id, closing)) = self.closing.pop() {
-            if self.get(id).is_none() {
-                continue;
+            if let Some(client) = self.client(id) {
+                return Some((id, client, closing));
             }
-            let (_, mut connection) = self.connections.remove(slot(id));
-            self.closed = Some((id, connection.transport()));
-            match closing {
-                Closing::ByClient | Closing::Idle | Closing::Foreign | Closing::Misaligned | Closing::TooLong => {
-                    connection.end(now, limits);
-                }
-                Closing::HandshakeFailed | Closing::TlsFailed => {
-                    // An alert says why.
-                    let _ = connection.flush(now, limits);
-                }
-                _ => connection.socket.abort_on_close(),
-            }
-            return Some((connection.five_tuple, closing));
         }
         None
+    }
+
+    /// Closes a connection, as the reason demands.
+    pub(super) fn close(&mut self, now: Mono, id: StreamId, closing: Closing) {
+        let limits = self.queue_limits();
+        if self.get(id).is_none() {
+            return;
+        }
+        let (_, mut connection) = self.connections.remove(slot(id));
+        match closing {
+            Closing::ByClient | Closing::Idle | Closing::Foreign | Closing::Misaligned | Closing::TooLong => {
+                connection.end(now, limits);
+            }
+            Closing::HandshakeFailed | Closing::TlsFailed => {
+                // An alert says why.
+                let _ = connection.flush(now, limits);
+            }
+            _ => connection.socket.abort_on_close(),
+        }
     }
 
     /// When `handle_timeout` has something to do.

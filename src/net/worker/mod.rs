@@ -1,6 +1,7 @@
 //! One worker: receive, ask the engine, send; then what is rare.
 
 mod errors;
+mod peers;
 mod streams;
 mod tcp;
 
@@ -18,11 +19,11 @@ use super::counters::{NetCounters, Population, Snapshot};
 use super::history::History;
 use super::journal::Journal;
 use super::outbox::{Body, Buffers, Outbox, RunHint, Target};
-use super::relays::{self, RelaySocket, Relays};
+use super::relays::{self, Relays};
 use super::rhythm::{REST, Rhythm};
 use super::shared::{Mailbox, Shared};
 use super::stream::{Listening, StreamConfig, Streams};
-use super::sys::{Epoll, Events, Interest, ReceiveBatch, UdpSocket, precise_sleeps, receive_one};
+use super::sys::{Epoll, Events, Interest, ReceiveBatch, UdpSocket, precise_sleeps};
 use super::tcp::{LISTENERS, TcpRelays, listens};
 use crate::fastpath::FastPath;
 use crate::relay::{
@@ -43,8 +44,6 @@ const FEW: usize = 4;
 /// So many messages share the cost of their system call well enough. More would only let the other side run out of
 /// work and sleep meanwhile, and what was received grow cold in the cache.
 const ENOUGH: usize = 8;
-/// Datagrams, or runs, taken from a relay socket before the others have their turn.
-const RECEIVES: usize = 16;
 /// Sockets reported by one wait.
 const EVENTS: usize = 256;
 /// How old published counters may be.
@@ -300,65 +299,6 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// The connected socket of a relay socket has something. What its peer sent before there were two is in the first
-    /// one, and goes first: a client over a stream would otherwise see one packet overtake another.
-    fn receive_from_hot(&mut self, now: Now, id: RelayId, few: bool) {
-        if self.core.relays.get_mut(id).is_some_and(RelaySocket::waits) {
-            if !self.receive_from_peer(now, id, false, true) {
-                return;
-            }
-            if let Some(relay) = self.core.relays.get_mut(id) {
-                relay.caught_up();
-            }
-        }
-        self.receive_from_peer(now, id, true, few);
-    }
-
-    /// Reads a relay socket, as often as its turn allows. `true` when nothing is left.
-    fn receive_from_peer(&mut self, now: Now, id: RelayId, hot: bool, few: bool) -> bool {
-        for _ in 0..RECEIVES {
-            if self.arena.len() - self.arena_used < LONGEST {
-                self.flush();
-            }
-            let Some((socket, known_drops)) = self.core.relays.get_mut(id).and_then(|relay| relay.reader(hot)) else {
-                return true;
-            };
-            let start = self.arena_used;
-            let Some(room) = self.arena.get_mut(start..start + LONGEST) else { return false };
-            let received = match receive_one(socket, room) {
-                Ok(received) => received,
-                Err(error) => {
-                    if error.kind() != io::ErrorKind::WouldBlock {
-                        // An ICMP error that a send left behind; asking for it clears it.
-                        let _ = socket.take_error();
-                    }
-                    return error.kind() == io::ErrorKind::WouldBlock;
-                }
-            };
-            if let Some(drops) = received.kernel_drops {
-                self.core.counters.relay_kernel_drops += u64::from(drops.wrapping_sub(*known_drops));
-                *known_drops = drops;
-            }
-            self.arena_used = (start + received.length).next_multiple_of(64);
-            let bytes = self.arena.get(start..start + received.length).unwrap_or_default();
-            let mut offset = start;
-            for packet in received.segments(bytes) {
-                self.core.counters.peer_datagrams += 1;
-                let source = PeerAddr(received.source);
-                let action = self.core.relay.handle_peer(now, id, source, packet, &mut self.core.outbox.bytes);
-                if let Some(action) = self.core.divert(now.mono, action, packet) {
-                    self.core.act_for_peer(id, action, offset);
-                }
-                offset += packet.len();
-            }
-            let is_run = received.length > received.segment;
-            if !is_run && !few {
-                return false;
-            }
-        }
-        false
-    }
-
     fn read_failed(&mut self, error: &io::Error, socket: &UdpSocket) {
         if error.kind() != io::ErrorKind::WouldBlock {
             debug!(worker = self.core.seat.index, %error, "listener read failed");
@@ -422,28 +362,6 @@ impl Core<'_> {
             }
             // Connections are for clients on streams.
             Action::Connect { .. } | Action::Bind { .. } | Action::HandOver { .. } => {}
-        }
-    }
-
-    /// Carries out what a peer's packet caused; the packet stands at `offset` of the arena.
-    fn act_for_peer(&mut self, id: RelayId, action: Action, offset: usize) {
-        match action {
-            Action::ToClient { client, out, payload, padding } => {
-                let Some(relay) = self.relays.get_mut(id) else { return };
-                let body = Body::Arena(offset + payload.start..offset + payload.end);
-                let target = Target::Client(client.listener, client.client);
-                self.outbox.push(target, out, body, padding, &mut relay.to_client);
-            }
-            // A peer's packet is delivered or discarded, nothing else.
-            Action::Discard(_)
-            | Action::Reply { .. }
-            | Action::ReplyFrom { .. }
-            | Action::ToPeer { .. }
-            | Action::ToSibling { .. }
-            | Action::Open(_)
-            | Action::Connect { .. }
-            | Action::Bind { .. }
-            | Action::HandOver { .. } => {}
         }
     }
 

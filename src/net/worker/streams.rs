@@ -158,12 +158,13 @@ impl Core<'_> {
                 self.listen_again(Interest::READ);
             }
         }
-        while let Some((client, closing)) = self.streams.close_next(now.mono) {
+        while let Some((id, client, closing)) = self.streams.next_to_close() {
             debug!(client = %client.client, reason = closing.label(), "connection closed");
             self.counters.closed(closing);
             self.relay.close(&client);
             // While it is still known what carried the client's messages.
             self.carry_out_events();
+            self.streams.close(now.mono, id, closing);
         }
         for _ in 0..self.tcp.take_ended() {
             self.counters.closed(Closing::DataOver);
