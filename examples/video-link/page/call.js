@@ -9,6 +9,7 @@ export class Call extends EventTarget {
   #makingOffer = false;
   #ignoringOffer = false;
   #restarting = false;
+  #missed = false; // signals may have been lost since our last restart
 
   constructor({ signaling, configuration, polite, tracks }) {
     super();
@@ -51,12 +52,15 @@ export class Call extends EventTarget {
 
   /** New candidates under fresh credentials: the old ones may have run out, and the old relay may be out of reach. */
   async restart({ missed = false } = {}) {
+    this.#missed ||= missed; // also if this comes while a restart waits for its credentials
     if (this.#restarting) return;
     this.#restarting = true;
     try {
       this.#connection.setConfiguration(await this.#signaling.iceConfiguration());
       // An offer that got lost will not be answered, and would block the next one.
-      if (missed && this.#connection.signalingState === 'have-local-offer') {
+      const lost = this.#missed;
+      this.#missed = false;
+      if (lost && this.#connection.signalingState === 'have-local-offer') {
         await this.#connection.setLocalDescription({ type: 'rollback' });
       }
       this.#connection.restartIce();

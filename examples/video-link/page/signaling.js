@@ -48,7 +48,11 @@ export class Signaling extends EventTarget {
       if (message.type === 'ice') this.#askers.splice(0).forEach((resolve) => resolve(message.configuration));
       else this.dispatchEvent(new MessageEvent('message', { data: message }));
     };
-    socket.onopen = () => this.dispatchEvent(new Event('open'));
+    socket.onopen = () => {
+      // Whoever waits asked on the old connection, or on this one before it was open: that question went nowhere.
+      if (this.#askers.length > 0) this.send({ type: 'ice' });
+      this.dispatchEvent(new Event('open'));
+    };
     socket.onclose = ({ code, reason }) => {
       if (socket !== this.#socket || this.#closed) return;
       if (code >= FINAL) {
