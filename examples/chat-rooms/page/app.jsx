@@ -125,7 +125,10 @@ function VoiceChannel({ socket, online, members }) {
   const [problem, setProblem] = useState('');
   const [busy, setBusy] = useState(false);
 
-  useEffect(() => voice?.setMembers(members.map(({ peer }) => peer)), [voice, members]);
+  useEffect(() => {
+    const ids = members.map(({ peer }) => peer);
+    if (voice && ids.includes(voice.id)) voice.setMembers(ids); // a list without us is older than our coming in
+  }, [voice, members]);
   useEffect(() => () => voice?.close(), [voice]);
   const here = useRef(true);
   useEffect(() => () => (here.current = false), []);
