@@ -3,11 +3,12 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 
-import { waysOf } from './lib/broker.js';
+import { MOST_WAYS, waysOf } from './lib/broker.js';
 import { assertPairs, mediaFlows, openPage } from './lib/observe.js';
 import { Stage } from './lib/stage.js';
 
 const LIMIT = { timeout: 90_000 };
+const ALL_WAYS = { timeout: MOST_WAYS * LIMIT.timeout };
 
 describe('call-signaling', () => {
   let stage, turnwell, broker, app, browser, ann, bob;
@@ -31,7 +32,7 @@ describe('call-signaling', () => {
   const says = (page, text) => page.getByRole('status').filter({ hasText: text }).waitFor();
   const click = (page, name) => page.getByRole('button', { name, exact: true }).click();
 
-  test('sound and pictures, every way that Turnwell offers; either side hangs up', LIMIT, async (t) => {
+  test('sound and pictures, every way that Turnwell offers; either side hangs up', ALL_WAYS, async (t) => {
     const ways = await waysOf(turnwell);
     for (const [index, way] of ways.entries()) {
       await t.test(way.name, LIMIT, async () => {

@@ -45,6 +45,9 @@ export class Broker {
 
 const RELAYED = ['udp', 'tcp', 'tls'];
 
+/** How many `waysOf` tells at most: what a test that goes them one after the other has to have time for. */
+export const MOST_WAYS = 1 + RELAYED.length;
+
 /** All candidates first; then relay only over each transport that Turnwell itself offers. */
 export async function waysOf(turnwell) {
   const offered = turnEntry(await turnwell.mint({ user: 'ways' })).urls.map(transport);
