@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Interval, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tracing::{info, warn};
 
 use super::config::{self, ApiListener, Config, Fixed, Reading};
@@ -238,12 +238,12 @@ struct Keeper<'a> {
 impl Keeper<'_> {
     /// Returns when the server shall end.
     async fn wait(mut self, mut signals: Signals, mut requests: mpsc::Receiver<Request>) -> Result<(), Failure> {
-        let (mut check, mut leaving_check) = (interval(CHECK), interval(LEAVING_CHECK));
+        let (mut check, mut leaving_check) = (every(CHECK), every(LEAVING_CHECK));
         let mut watchdog = Watchdog::from_environment();
-        let mut beat = watchdog.every.map(interval);
+        let mut beat = watchdog.every.map(every);
         loop {
             tokio::select! {
-                _ = signals.terminate.recv() => if self.is_told_to_end(&mut leaving_check) {
+                _ = signals.terminate.recv() => if self.is_told_to_end() {
                     return Ok(());
                 },
                 _ = signals.interrupt.recv() => return Ok(()),
@@ -286,7 +286,7 @@ impl Keeper<'_> {
     }
 
     /// SIGTERM: `true` when the server shall end now.
-    fn is_told_to_end(&mut self, leaving_check: &mut Interval) -> bool {
+    fn is_told_to_end(&mut self) -> bool {
         let timeout = self.reload.drain_timeout();
         if self.leaving.is_some() || timeout.is_zero() {
             return true;
@@ -295,18 +295,19 @@ impl Keeper<'_> {
         self.api.drain();
         info!(seconds = timeout.as_secs(), "ending as soon as no allocation is left; a second SIGTERM ends at once");
         self.leaving = Some(Instant::now() + timeout);
-        // so that the first look comes after the workers have heard of it
-        leaving_check.reset();
         false
     }
 
     fn is_empty_or_late(&self) -> bool {
-        let left = self.server.counters().usage.allocations;
+        let counters = self.server.counters();
+        let left = counters.usage.allocations;
         let is_late = self.leaving.is_some_and(|until| until <= Instant::now());
         if is_late && left > 0 {
             warn!(allocations = left, "the time to drain is over; these are cut off");
         }
-        left == 0 || is_late
+        // Until every worker has heard of it, one may have begun an allocation that is not counted yet.
+        let have_heard = counters.draining == self.server.control().workers();
+        have_heard && left == 0 || is_late
     }
 
     /// SIGUSR1.
@@ -314,6 +315,13 @@ impl Keeper<'_> {
         self.api.drain();
         systemd::notify(&[NotifyState::Status("draining: new allocations are refused")]);
     }
+}
+
+/// Ticks that stay apart, even where this thread came late to some of them.
+fn every(period: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 /// The next tick, if there is anything that ticks.

@@ -143,6 +143,8 @@ pub struct Snapshot {
     pub population: Population,
     /// How long ended allocations lasted.
     pub durations: Durations,
+    /// How many workers make no new allocations any more.
+    pub draining: usize,
 }
 
 impl Snapshot {
@@ -152,6 +154,7 @@ impl Snapshot {
         self.net += other.net;
         self.population.add(&other.population);
         self.durations.add(&other.durations);
+        self.draining += other.draining;
         self
     }
 }

@@ -131,10 +131,12 @@ impl Mailbox {
         lock(&self.revoked).clone()
     }
 
-    /// Empties the box.
+    /// Empties the box. That it drains, or stops, stays there for a worker that starts anew.
     pub(super) fn take(&self) -> Letters {
         self.wake.drain();
-        std::mem::take(&mut lock(&self.letters))
+        let mut letters = lock(&self.letters);
+        let lasting = Letters { drain: letters.drain, stop: letters.stop, ..Letters::default() };
+        std::mem::replace(&mut letters, lasting)
     }
 
     pub(super) fn publish(&self, snapshot: Snapshot) {
@@ -212,4 +214,24 @@ impl Shared {
 /// A worker that panicked under a lock leaves nothing half done here, so the lock stays good.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::Credentials;
+
+    #[test]
+    fn a_worker_that_starts_anew_is_told_again_what_lasts() {
+        let mailbox = Mailbox::new(Arc::new(Live::new(Arc::new(Credentials::new("example.org"))))).unwrap();
+        mailbox.send(Command::Drain);
+        mailbox.return_port("192.0.2.1:49152".parse().unwrap());
+        let letters = mailbox.take();
+        assert!(letters.drain && !letters.stop && letters.returned.len() == 1);
+        mailbox.send(Command::Stop);
+        for _ in 0..2 {
+            let letters = mailbox.take();
+            assert!(letters.drain && letters.stop && letters.returned.is_empty());
+        }
+    }
 }

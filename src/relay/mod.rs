@@ -245,6 +245,11 @@ impl Relay {
         self.draining = true;
     }
 
+    /// Whether it has been told to drain.
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
     /// Whether a client has an allocation.
     pub fn has_allocation(&self, client: &FiveTuple) -> bool {
         self.table.of_client(client).is_some()

@@ -90,6 +90,8 @@ pub(super) fn run(seat: &Seat) {
             Err(_) => {
                 restarts += 1;
                 error!(worker = seat.index, restarts, "worker panicked and starts anew; its allocations are lost");
+                // It reads again what it was told.
+                seat.shared.mailbox(seat.index).wake().wake();
             }
         }
     }
@@ -205,7 +207,8 @@ impl<'a> Worker<'a> {
             self.core.carry_out_events();
             self.core.settle_streams(now);
             self.core.carry_out_events();
-            self.publish(now.mono, stop);
+            // Whoever waits for the last allocation to end wants no older figures.
+            self.publish(now.mono, stop || self.core.relay.is_draining());
             if stop {
                 return Ok(());
             }
@@ -323,6 +326,7 @@ impl<'a> Worker<'a> {
                 net: self.core.counters,
                 population: self.core.population,
                 durations: self.core.history.durations,
+                draining: usize::from(self.core.relay.is_draining()),
             });
         }
     }
