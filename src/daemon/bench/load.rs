@@ -17,6 +17,8 @@ use crate::wire::{Class, Message, Method};
 const BURSTS_A_TURN: u64 = 64;
 /// When nothing has arrived for so long, what is under way is lost.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// A wait at the end that brings nothing for so long is the last.
+const LAST_WAIT: Duration = Duration::from_secs(1);
 /// Tokens from here on are peers'.
 const PEERS: u64 = 1 << 32;
 
@@ -148,9 +150,8 @@ impl<'a> Load<'a> {
             let delivered = self.tally.delivered;
             progress.show(now, what, share, || format!("{delivered} delivered"));
         }
-        while self.tally.delivered < self.tally.offered && Instant::now() - self.last_arrival < PATIENCE {
-            self.receive(Some(PATIENCE))?;
-        }
+        // Until a wait brings nothing: what has arrived is read, however late this program itself came to its turn.
+        while self.tally.delivered < self.tally.offered && self.receive(Some(LAST_WAIT))? > 0 {}
         progress.clear();
         self.tally.elapsed = self.last_arrival - start;
         Ok(self.tally)
@@ -236,8 +237,8 @@ impl<'a> Load<'a> {
         Ok(sent.map_err(BenchError::system("sendmmsg"))? as u64)
     }
 
-    /// Waits for arrivals and takes one call's worth from every socket that has some.
-    fn receive(&mut self, timeout: Option<Duration>) -> Result<(), BenchError> {
+    /// Waits for arrivals and takes one call's worth from every socket that has some; says how many had.
+    fn receive(&mut self, timeout: Option<Duration>) -> Result<usize, BenchError> {
         let count = self.epoll.wait(&mut self.events, timeout).map_err(BenchError::system("epoll_wait"))?;
         let before = self.tally.delivered;
         for index in 0..count {
@@ -251,7 +252,7 @@ impl<'a> Load<'a> {
         if self.tally.delivered > before {
             self.last_arrival = Instant::now();
         }
-        Ok(())
+        Ok(count)
     }
 
     fn receive_at_client(&mut self, token: u64) -> io::Result<u64> {
