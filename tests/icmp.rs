@@ -17,7 +17,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 
 use caller::{Caller, receive};
-use namespace::{ip, skip, thread_id};
+use namespace::{ip, thread_id};
 use turnwell::net::{self, Server};
 use turnwell::relay::{Live, PeerPolicy};
 use turnwell::wire::{AttributeType, Class, Message, Method, TransactionId, Writer};
@@ -32,7 +32,7 @@ const LONG: usize = 1400;
 fn a_closed_port_on_loopback_is_told_and_disturbs_nothing() {
     for ip in ["127.0.0.1", "::1"] {
         if UdpSocket::bind((ip, 0)).is_err() {
-            skip(&format!("no {ip} here"));
+            common::skip(&format!("no {ip} here"));
             continue;
         }
         let server = start(ip);
@@ -51,7 +51,7 @@ fn a_closed_port_on_loopback_is_told_and_disturbs_nothing() {
             caller.send(&common::send_indication(open_at, &number.to_be_bytes()));
             assert_eq!(receive(&open), number.to_be_bytes());
         }
-        let counters = wait_for(&server, |counters| counters.tally.icmp_errors > 1);
+        let counters = common::until(&server, |counters| counters.tally.icmp_errors > 1);
         assert_eq!(counters.net.send_failed, 0);
         assert!(counters.tally.icmp_errors < 400, "they are limited");
     }
@@ -62,7 +62,7 @@ fn a_path_that_takes_less_is_told_where_the_rfc_says_so() {
     // A thread of its own, since its namespace goes with it.
     match thread::spawn(across_namespaces).join().expect("a run") {
         Ok(()) => {}
-        Err(error) => skip(&format!("no network namespaces here: {error}")),
+        Err(error) => common::skip(&format!("no network namespaces here: {error}")),
     }
 }
 
@@ -185,16 +185,6 @@ fn asks_not_to_fragment(peer: SocketAddr, data: &[u8]) -> Vec<u8> {
         .attribute(AttributeType::DATA, data);
     writer.finish();
     bytes
-}
-
-fn wait_for(server: &Server, until: impl Fn(&net::Snapshot) -> bool) -> net::Snapshot {
-    loop {
-        let counters = server.counters();
-        if until(&counters) {
-            return counters;
-        }
-        thread::yield_now();
-    }
 }
 
 /// The next packet, which must be a Data indication with ICMP: peer, type, code, error data.

@@ -19,7 +19,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::Client;
-use namespace::{ip, skip, thread_id};
+use namespace::{ip, thread_id};
 use socket2::SockRef;
 use turnwell::net::sys::{Epoll, Events, Interest, SendBatch, UdpOptions, UdpSocket, bind_udp, receive_one};
 use turnwell::net::{self, NetCounters, Server};
@@ -51,7 +51,7 @@ fn on_a_path_of_smaller_mtu_every_packet_arrives_in_order() {
     // A thread of its own, since its namespace goes with it.
     match thread::spawn(across_namespaces).join().expect("a run") {
         Ok(()) => {}
-        Err(error) => skip(&format!("no network namespaces here: {error}")),
+        Err(error) => common::skip(&format!("no network namespaces here: {error}")),
     }
 }
 

@@ -1,9 +1,9 @@
-//! Network namespaces of a test's own. A test that cannot have one says so past the capture of its output.
+//! Network namespaces of a test's own.
 
 #![allow(unsafe_code, reason = "namespaces are system calls")]
 #![allow(clippy::disallowed_methods, reason = "the bans are for the core")]
 
-use std::io::{self, Write};
+use std::io;
 use std::process::Command;
 
 /// From now on this thread, and what it starts, has a network of its own.
@@ -25,8 +25,4 @@ pub(crate) fn thread_id() -> libc::pid_t {
 pub(crate) fn ip(arguments: &str) -> io::Result<()> {
     let status = Command::new("ip").args(arguments.split(' ')).status()?;
     if status.success() { Ok(()) } else { Err(io::Error::other(format!("ip {arguments}: {status}"))) }
-}
-
-pub(crate) fn skip(reason: &str) {
-    io::stderr().write_all(format!("!!!! skipped, {reason}\n").as_bytes()).expect("standard error");
 }

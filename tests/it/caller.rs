@@ -26,7 +26,8 @@ pub(crate) async fn call(server: SocketAddr, realm: &str, minted: &Value) -> Res
         password: text("password"),
         realm: realm.to_owned(),
         software: String::new(),
-        rto_in_ms: 0,
+        // a stall of the machine is no loss: nothing is to be counted twice
+        rto_in_ms: 3000,
         conn: Arc::new(socket),
         vnet: None,
     })

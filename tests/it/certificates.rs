@@ -14,10 +14,9 @@ use serde_json::json;
 
 use crate::common::USERS;
 use crate::doctor_lab::Pki;
-use crate::served::free_port;
 use crate::sessions::Server;
 use crate::streams::binding;
-use crate::support::{Folder, PATIENCE, Serve, TURNWELL};
+use crate::support::{Folder, PATIENCE, Serve, TURNWELL, free_port};
 use crate::talker::{Echo, Talker};
 use crate::tls::{self, TlsClient, connect};
 
@@ -216,11 +215,11 @@ fn a_chain_without_its_intermediate_is_warned_of() {
 
     let serve = Serve::start_with(&folder.config(), &[("SSL_CERT_FILE", &trusting("root.pem"))]);
     serve.notified("READY=1");
-    assert_eq!(serve.process.log().matches(LACKS).count(), 1);
+    assert_eq!(serve.process.logged(LACKS).matches(LACKS).count(), 1);
     pki.write(&folder, "turn.example.org", 4000, false);
     serve.process.signal("HUP");
     serve.notified("STATUS=relaying, configuration reloaded");
-    assert!(serve.process.log().matches(LACKS).count() > 1, "{}", serve.process.log());
+    serve.process.log_when(|log| log.matches(LACKS).count() > 1);
 
     pki.write(&folder, "turn.example.org", 4000, true);
     assert!(!check("root.pem").contains("warning"), "{}", check("root.pem"));

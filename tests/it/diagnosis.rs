@@ -1,13 +1,9 @@
 //! The log says in words why a credential is refused, and no user's name with it.
 
-use std::thread;
-use std::time::{Duration, Instant};
-
 use serde_json::json;
 use turnwell::credentials::{Credentials, Secret};
 
 use crate::served::Served;
-use crate::support::PATIENCE;
 
 /// A credential as an app makes it that reads its secret with the newline at the end of the file.
 fn minted(secret: &str) -> serde_json::Value {
@@ -24,14 +20,7 @@ async fn a_newline_behind_the_apps_secret_is_named_once_however_often_it_comes()
     for _ in 0..3 {
         assert!(served.call_with(&minted("s3cret\n")).await.is_err());
     }
-    let begin = Instant::now();
-    let log = loop {
-        let log = served.serve.process.log();
-        if log.contains("credentials are refused") || begin.elapsed() > PATIENCE {
-            break log;
-        }
-        thread::sleep(Duration::from_millis(50));
-    };
+    let log = served.serve.process.logged("credentials are refused");
     let lines: Vec<&str> = log.lines().filter(|line| line.contains("credentials are refused")).collect();
     assert_eq!(lines.len(), 1, "{log}");
     assert!(lines[0].contains("WARN") && lines[0].contains("a newline behind it"), "{}", lines[0]);

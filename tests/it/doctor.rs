@@ -18,8 +18,7 @@ use turnwell::relay::{
 };
 use turnwell::wire::{AttributeType, Class, ErrorCode, Message, Method, TransactionId, Writer};
 
-use crate::lab;
-use crate::support::{Dev, Folder, PATIENCE, Serve, TURNWELL};
+use crate::support::{Dev, Folder, PATIENCE, Serve, TURNWELL, free_port};
 
 /// What the doctor said.
 pub(crate) struct Said {
@@ -99,12 +98,6 @@ pub(crate) fn config(address: &str, more: &str) -> String {
     )
 }
 
-/// Ports that were free a moment ago.
-fn ports<const N: usize>() -> [u16; N] {
-    let sockets: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").expect("a port"));
-    std::array::from_fn(|at| sockets[at].local_addr().expect("an address").port())
-}
-
 /// A running server, and where it is.
 struct Server {
     folder: Folder,
@@ -115,7 +108,7 @@ struct Server {
 
 /// A secret of the server's in a file of its own, with this text.
 fn server(more: &str) -> Server {
-    let [udp, tcp, api] = ports();
+    let (udp, tcp, api) = (free_port(), free_port(), free_port());
     let more = format!("[api]\nlisten = [\"127.0.0.1:{api}\"]\nkeys = [\"0123456789abcdef\"]\n{more}");
     let text = config("127.0.0.1", &more).replace("{udp}", &udp.to_string()).replace("{tcp}", &tcp.to_string());
     let folder = Folder::with(&text);
@@ -202,7 +195,7 @@ fn wrong_command_lines_are_64() {
 /// Finding 3: coturn denies loopback peers, and so its own relayed addresses here.
 #[test]
 fn a_server_that_denies_its_own_relayed_address_is_named() {
-    let [port] = ports();
+    let port = free_port();
     let folder = Folder::with("");
     let mut command = Command::new("turnserver");
     command.args(["-n", "--no-cli", "--no-tls", "--no-dtls", "--simple-log", "--log-file=stdout", "--realm=test"]);
@@ -216,7 +209,7 @@ fn a_server_that_denies_its_own_relayed_address_is_named() {
     command.arg("--denied-peer-ip=10.0.0.0-10.255.255.255").arg("--denied-peer-ip=172.16.0.0-172.31.255.255");
     command.arg("--denied-peer-ip=192.168.0.0-192.168.255.255").stdin(Stdio::null()).stdout(Stdio::null());
     command.arg("--denied-peer-ip=169.254.0.0-169.254.255.255");
-    let Ok(mut coturn) = command.spawn() else { return lab::skip("there is no coturn (turnserver)") };
+    let Ok(mut coturn) = command.spawn() else { return crate::common::skip("there is no coturn (turnserver)") };
     let listens = answers(port);
     folder.write("secret", "shared\n", 0o600);
     let url = format!("turn:127.0.0.1:{port}?transport=udp");
@@ -345,7 +338,7 @@ fn server_ahead(seconds: u64) -> String {
 /// On the server: its own certificate is known there, whoever signed it.
 #[test]
 fn the_certificate_of_the_api_on_this_machine_needs_no_authority() {
-    let [udp, api] = ports();
+    let (udp, api) = (free_port(), free_port());
     let folder = Folder::with(&format!(
         "[listen]\nudp = [\"127.0.0.1:{udp}\"]\n[credentials]\nsecrets = [\"c2VjcmV0LXNlY3JldA==\"]\n\
          [api]\nlisten = [\"0.0.0.0:{api}\"]\nkeys = [\"0123456789abcdef\"]\n\
@@ -495,7 +488,7 @@ fn a_static_user_in_ice_servers_is_named() {
 /// Finding 20, from outside and on the server.
 #[test]
 fn a_quota_that_is_used_up_is_named() {
-    let [udp, tcp, api] = ports();
+    let (udp, tcp, api) = (free_port(), free_port(), free_port());
     let more = format!("[api]\nlisten = [\"127.0.0.1:{api}\"]\n");
     let config = config("127.0.0.1", &more).replace("{udp}", &udp.to_string()).replace("{tcp}", &tcp.to_string());
     let folder =
@@ -513,7 +506,7 @@ fn a_quota_that_is_used_up_is_named() {
 /// The rest of the table.
 #[test]
 fn broken_servers_and_configurations_are_named() {
-    let [port] = ports();
+    let port = free_port();
     let folder = Folder::with("[relay]\nprots = \"1-2\"\n");
     folder.write("secret", "secret", 0o600);
     let secret = text(&folder.path("secret")).to_owned();

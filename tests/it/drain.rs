@@ -30,6 +30,7 @@ fn calls_run_to_their_end_and_new_ones_are_refused() {
     let mut served = Served::start(&with_timeout("10m"));
     run(async {
         let calls = [served.call("alice").await.expect("a call"), served.call("bob").await.expect("a call")];
+        served.server.wait_for_metric("turnwell_allocations{transport=\"udp\",family=\"ipv4\"}", 2);
         assert_eq!(served.server.ask("GET", "/readyz", None).0, 200);
         let carol = served.server.mint("carol");
         served.serve.process.signal("TERM");

@@ -11,8 +11,7 @@ use turn_client_proto::types::stun::message::IntegrityAlgorithm;
 use turn_client_proto::types::{TransportType, TurnCredentials};
 use turnwell::wire::{AttributeType, Message};
 
-use crate::served::free_udp_port;
-use crate::support::{Dev, Folder, PATIENCE, Serve};
+use crate::support::{Dev, Folder, PATIENCE, Serve, free_port};
 use crate::ystreet::{Oracle, Way, config};
 
 /// Allocates, permits, binds a channel, and sends to a peer of its own.
@@ -95,7 +94,7 @@ fn a_client_that_knows_sha1_only_reads_the_list_and_chooses_md5() {
 
 #[test]
 fn static_users_stay_anonymous() {
-    let port = free_udp_port();
+    let port = free_port();
     let folder = Folder::with(&format!(
         "[listen]\nudp = [\"127.0.0.1:{port}\"]\n[peers]\nallow = [\"127.0.0.0/8\"]\n[api]\nlisten = []\n\
          [credentials]\nusers = [{{ name = \"alice\", password = \"pw\" }}]\n"

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use socket2::{Domain, Socket, Type};
 use turnwell::wire::{AttributeType, Class, Method, TransactionId, Writer};
@@ -203,7 +204,14 @@ fn a_thousand_connections_that_never_read_cost_their_queues_beside_a_call() {
     }
     let limit = TCP as u64 * PER_DEAF_CONNECTION + TLS as u64 * (PER_DEAF_CONNECTION + PER_SESSION);
     assert!(most < limit, "{most} bytes of {limit} that queues may come to");
-    closed_exactly(&dev, "not_reading", (TCP + TLS) as u64);
+    // a queue that fills up more slowly than the kernel waits for a window leaves the end to the kernel
+    let ended = || closed(&dev, "not_reading") + closed(&dev, "broken");
+    let started = Instant::now();
+    while ended() < (TCP + TLS) as u64 {
+        assert!(started.elapsed() < PATIENCE, "{}", ended());
+    }
+    assert_eq!(ended(), (TCP + TLS) as u64);
+    assert!(closed(&dev, "not_reading") > 0);
     println!("{} messages there and back, {most} bytes grown of {limit}, {rounds} rounds", call.end());
 }
 

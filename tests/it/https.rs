@@ -1,11 +1,11 @@
 //! The API over TLS: who must speak it, what it shows after a reload, and how our own commands call it.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 
 use serde_json::Value;
 
-use crate::support::{Folder, PATIENCE, Serve, TURNWELL};
+use crate::support::{Folder, PATIENCE, Serve, TURNWELL, free_port};
 use crate::tls::{self, TlsClient};
 
 const KEY: &str = "0123456789abcdef";
@@ -20,7 +20,7 @@ struct Api {
 impl Api {
     /// `tls` is the rest of the section `[api]`, and what follows it.
     fn start(tls: &str) -> (Api, Vec<u8>) {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+        let port = free_port();
         let folder = Folder::with(&format!(
             "[listen]\nudp = [\"127.0.0.1:0\"]\n[credentials]\nsecrets = [\"s3cret\"]\n\
              [api]\nlisten = [\"0.0.0.0:{port}\"]\nmetrics-open = false\n\

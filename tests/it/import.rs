@@ -185,7 +185,7 @@ fn an_open_relay_does_not_stay_one_and_what_nobody_knows_is_named_with_its_line(
 #[test]
 fn every_option_that_coturn_lists_is_known() {
     let Ok(output) = std::process::Command::new("turnserver").arg("-h").output() else {
-        return crate::lab::skip("there is no coturn (turnserver)");
+        return crate::common::skip("there is no coturn (turnserver)");
     };
     let help = [output.stdout, output.stderr].concat();
     let help = String::from_utf8_lossy(&help);

@@ -6,7 +6,7 @@
 //! ```
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -34,7 +34,7 @@ impl Lab {
         match lab.build(network) {
             Ok(()) => Some(lab),
             Err(error) => {
-                skip(&format!("no network namespaces here: {error}"));
+                crate::common::skip(&format!("no network namespaces here: {error}"));
                 None
             }
         }
@@ -133,11 +133,6 @@ impl Drop for Lab {
         }
         let _ = fs::remove_dir_all(&self.etc);
     }
-}
-
-/// Says that something was not tested, past the capture of output.
-pub(crate) fn skip(why: &str) {
-    io::stderr().write_all(format!("!!!! skipped: {why}\n").as_bytes()).expect("standard error");
 }
 
 fn run(program: &str, args: &[&str]) -> io::Result<()> {

@@ -22,14 +22,8 @@ impl Served {
 
     /// Waits for this number of them.
     fn wait_for_lines(&self, message: &str, count: usize) -> Vec<Value> {
-        let start = std::time::Instant::now();
-        loop {
-            let lines = self.lines(message);
-            if lines.len() >= count {
-                return lines;
-            }
-            assert!(start.elapsed() < crate::support::PATIENCE, "{}", self.serve.process.log());
-        }
+        self.serve.process.log_when(|log| log.matches(message).count() >= count);
+        self.lines(message)
     }
 }
 
@@ -79,7 +73,7 @@ fn a_user_name_cannot_forge_a_line_or_a_field() {
         let call = served.call_with(&json!({ "username": name, "password": password })).await;
         call.expect("an allocation").hang_up().await;
     });
-    let log = served.serve.process.log();
+    let log = served.serve.process.logged("allocation ended");
     let line = log.lines().find(|line| line.contains("allocation began")).unwrap_or_else(|| panic!("{log}"));
     assert!(line.contains(r#"user="x%s%n\u{1b}[31m\n2026-01-01"#) && line.contains(r#"\"é"#), "{line}");
     assert!(log.lines().all(|line| line.contains("turnwell::")), "{log}");
@@ -139,10 +133,7 @@ fn the_journal_gets_priorities_and_nobody_else() {
         let script = format!("JOURNAL_STREAM={stream} exec \"$0\" serve --config \"$1\"");
         shell.arg("-c").arg(script).arg(TURNWELL).arg(folder.config());
         let mut process = Process::start(shell.stdin(Stdio::null()).stdout(Stdio::null()));
-        let start = std::time::Instant::now();
-        while !process.log().contains("ready") {
-            assert!(start.elapsed() < crate::support::PATIENCE, "{}", process.log());
-        }
+        process.logged("ready");
         process.signal("TERM");
         assert!(process.wait().0.success());
         process.log()

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::served::{LOCAL, Served, free_port};
+use crate::served::{LOCAL, Served};
 use crate::sessions::run;
 use crate::streams::binding;
-use crate::support::{Folder, PATIENCE, Serve, TURNWELL, http};
+use crate::support::{Folder, PATIENCE, Serve, TURNWELL, free_port, http};
 use crate::tls::connect as tls;
 
 fn config(port: u16, key: &str, more: &str) -> String {
@@ -38,15 +38,13 @@ fn keys_are_replaced_and_a_wrong_file_changes_nothing() {
     serve.notified("RELOADING=1");
     serve.notified("STATUS=relaying, configuration reloaded");
     assert_eq!((status("the first key 01"), status("the second key 2")), (401, 200));
-    let log = serve.process.log();
-    assert!(log.contains("need a restart") && log.contains("log.format"), "{log}");
+    serve.process.log_when(|log| log.contains("need a restart") && log.contains("log.format"));
 
     folder.write("turnwell.toml", &config(port, "the third key 03", "[relay]\nprots = \"1-2\""), 0o600);
     serve.process.signal("HUP");
     serve.notified("STATUS=relaying, last reload failed, see the log");
     assert_eq!((status("the second key 2"), status("the third key 03")), (200, 401));
-    let log = serve.process.log();
-    assert!(log.contains("relay.prots") && log.contains("did you mean"), "{log}");
+    serve.process.log_when(|log| log.contains("relay.prots") && log.contains("did you mean"));
 }
 
 #[test]
@@ -119,9 +117,8 @@ fn each_mistake_is_refused_with_file_line_key_and_remedy() {
         }
     });
     assert_eq!(served.server.metric("turnwell_config_last_reload_successful"), 0);
-    let log = served.serve.process.log();
     for (_, _, key) in cases {
-        assert!(log.contains(key), "{key} is not in the log");
+        served.serve.process.logged(key);
     }
 
     let output = assert_cmd::Command::new(TURNWELL)
@@ -168,9 +165,11 @@ fn a_range_that_is_newly_denied_stops_a_running_flow() {
         println!("the flow ended {:?} after the reload was asked for", asked.elapsed());
         assert_eq!(session["channels"], 0);
         // from here on nothing arrives, although it is sent and seen
-        call.arrived();
         let dropped = "turnwell_relay_dropped_packets_total{reason=\"no_channel\"}";
-        served.server.wait_for_metric(dropped, served.server.metric(dropped) + 20);
+        let more_are_dropped = || served.server.wait_for_metric(dropped, served.server.metric(dropped) + 20);
+        more_are_dropped();
+        call.arrived();
+        more_are_dropped();
         assert_eq!(call.arrived(), 0);
         sending.abort();
     });
@@ -185,10 +184,7 @@ fn limits_and_levels_change_while_calls_run() {
         assert_eq!(served.reload().0, 200);
         assert!(served.call("alice").await.is_err_and(|error| error.contains("486")));
         // refusals are logged at debug, after they are sent
-        let start = Instant::now();
-        while !served.serve.process.log().contains("UserQuota") {
-            assert!(start.elapsed() < PATIENCE, "{}", served.serve.process.log());
-        }
+        served.serve.process.logged("UserQuota");
         call.echo(3, 20).await;
         served.rewrite(&format!("{LOCAL}[limits]\nallocations-per-user = 2\n"));
         assert_eq!(served.reload().0, 200);
@@ -237,8 +233,8 @@ fn a_renewed_certificate_is_shown_without_being_told() {
     folder.write("two/privkey.pem", &fs::read_to_string(folder.path("one/privkey.pem")).expect("a key"), 0o600);
     serve.notified("STATUS=relaying, last reload failed, see the log");
     assert!(shows(&certificates[1]));
-    let log = serve.process.log();
-    assert!(log.contains("turnwell.toml:8") && log.contains("tls.key") && log.contains("does not belong"), "{log}");
+    let words = ["turnwell.toml:8", "tls.key", "does not belong"];
+    serve.process.log_when(|log| words.iter().all(|word| log.contains(word)));
 }
 
 #[test]

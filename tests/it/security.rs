@@ -2,7 +2,7 @@
 
 use std::net::UdpSocket;
 
-use crate::support::{Folder, PATIENCE, Serve};
+use crate::support::{Folder, PATIENCE, Serve, free_port};
 
 /// A request or indication: type, attributes.
 fn message(kind: u16, attributes: &[u8]) -> Vec<u8> {
@@ -13,7 +13,7 @@ fn message(kind: u16, attributes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn an_empty_configuration_is_no_open_relay() {
-    let port = UdpSocket::bind("127.0.0.1:0").expect("a socket").local_addr().expect("its address").port();
+    let port = free_port();
     // Nothing but where to listen, so that the test may run beside others.
     let folder = Folder::with(&format!("[listen]\nudp = [\"127.0.0.1:{port}\"]\n[api]\nlisten = []\n"));
     let serve = Serve::start(&folder.config());

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::caller::{Call, call};
 use crate::sessions::Server;
-use crate::support::{Folder, Serve};
+use crate::support::{Folder, Serve, free_port};
 
 /// Peers on this machine are allowed.
 pub(crate) const LOCAL: &str = "[peers]\nallow = [\"127.0.0.0/8\"]\n";
@@ -29,7 +29,7 @@ impl Served {
 
     /// The same, with variables in its environment.
     pub(crate) fn start_with(more: &str, environment: &[(&str, &str)]) -> Served {
-        let (udp, api) = (free_udp_port(), free_port());
+        let (udp, api) = (free_port(), free_port());
         let base = format!(
             "[listen]\nudp = [\"127.0.0.1:{udp}\"]\n[api]\nlisten = [\"127.0.0.1:{api}\"]\n\
              [[api.clients]]\nid = \"ops\"\nkey = \"{KEY}\"\nscopes = [\"admin\"]\nrate = 0\n\
@@ -67,16 +67,4 @@ impl Served {
     pub(crate) async fn call_with(&self, minted: &Value) -> Result<Call, String> {
         call(self.address(), "turnwell", minted).await
     }
-}
-
-/// A TCP port that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
-    listener.local_addr().expect("its address").port()
-}
-
-/// The same of UDP.
-pub(crate) fn free_udp_port() -> u16 {
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    socket.local_addr().expect("its address").port()
 }

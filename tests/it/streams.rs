@@ -1,7 +1,7 @@
 //! TCP and TLS clients, as they are and as they should not be: pieces, garbage, silence, floods, proxies.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
 
 use serde_json::Value;
@@ -9,7 +9,7 @@ use turnwell::wire::{AttributeType, Class, Message, Method, TransactionId, Write
 
 use crate::common::{self, Client, USERS};
 use crate::sessions::Server;
-use crate::support::{Dev, Folder, PATIENCE, Serve};
+use crate::support::{Dev, Folder, PATIENCE, Serve, free_port};
 use crate::talker::{Echo, Talker, ask, channel_data, message, next_message};
 use crate::tls::{TlsClient, connect as tls, plain as connect, renew};
 
@@ -41,8 +41,22 @@ pub(crate) fn binding(stream: &mut (impl Read + Write), number: u8) -> io::Resul
 pub(crate) fn is_closed(stream: &mut impl Read) -> bool {
     match stream.read(&mut [0; 1]) {
         Ok(count) => count == 0,
-        Err(error) => ![io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut].contains(&error.kind()),
+        Err(error) => !is_timeout(&error),
     }
+}
+
+/// Whether a read or write took longer than the socket allows.
+fn is_timeout(error: &io::Error) -> bool {
+    [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut].contains(&error.kind())
+}
+
+/// Whether connections are reset as soon as they are accepted; the client may hear of it before it knows of the accept.
+pub(crate) fn refuses(at: SocketAddr) -> bool {
+    let read = TcpStream::connect(at).and_then(|mut stream| {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.read(&mut [0; 1])
+    });
+    read.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
 }
 
 pub(crate) fn address(dev: &Dev, name: &str) -> SocketAddr {
@@ -227,7 +241,7 @@ fn what_carries_a_client_is_named_whatever_port_it_came_to() {
     drop(plain);
     wait_for("allocations", [0, 0, 0]);
     assert_eq!(counts("allocations_total"), [0, 2, 1]);
-    let log = dev.process.log();
+    let log = dev.process.log_when(|log| log.matches("allocation ended").count() == 3);
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let lines: Vec<_> =
         lines.filter(|line| line["message"].as_str().is_some_and(|text| text.starts_with("allocation "))).collect();
@@ -241,7 +255,7 @@ fn what_carries_a_client_is_named_whatever_port_it_came_to() {
 
 #[test]
 fn a_trusted_proxy_says_whose_connection_it_is() {
-    let (_folder, dev) = dev_with("[streams]\nproxies = [\"127.0.0.1\"]\nopening = \"1s\"\n", &[]);
+    let (_folder, dev) = dev_with("[streams]\nproxies = [\"127.0.0.1\"]\nopening = \"3s\"\n", &[]);
     let client: SocketAddr = "192.0.2.1:56324".parse().expect("an address");
     let v1 = b"PROXY TCP4 192.0.2.1 198.51.100.1 56324 443\r\n".to_vec();
     let v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\xc6\x33\x64\x01\xdc\x04\x01\xbb".to_vec();
@@ -270,7 +284,7 @@ fn connections_of_a_source_are_limited_and_come_back() {
     for stream in &mut kept {
         binding(stream, 1).expect("an answer");
     }
-    assert!(is_closed(&mut connect(at)));
+    assert!(refuses(at));
     let mut last = kept.pop().expect("a connection");
     last.shutdown(std::net::Shutdown::Write).expect("an end");
     assert!(is_closed(&mut last));
@@ -286,15 +300,17 @@ fn silent_stuck_and_slow_clients_are_bounded_and_ended() {
     let before = dev.process.resident();
 
     // Half of them say nothing, the others begin a message or a handshake and never finish it.
-    let mut silent: Vec<TcpStream> = (0..2000).map(|number| connect(if number % 2 == 0 { tcp } else { tls })).collect();
-    for (number, stream) in silent.iter_mut().enumerate() {
-        match number % 4 {
+    let begin = |number| {
+        let mut stream = connect(if number % 2 == 0 { tcp } else { tls });
+        let written = match number % 4 {
             0 => stream.write_all(&request(1)[..10]),
             1 => stream.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc"),
             _ => Ok(()),
-        }
-        .expect("a write");
-    }
+        };
+        written.expect("a write");
+        stream
+    };
+    let mut silent: Vec<TcpStream> = (0..2000).map(begin).collect();
     let mut lawful = connect(tcp);
     binding(&mut lawful, 2).expect("an answer meanwhile");
     let grown = dev.process.resident().saturating_sub(before);
@@ -305,18 +321,13 @@ fn silent_stuck_and_slow_clients_are_bounded_and_ended() {
     for _ in 0..8 {
         let mut stuck = connect(tcp);
         let ended = (0..20_000).find_map(|_| stuck.write_all(&row).err());
-        assert!(ended.is_some_and(|error| error.kind() != io::ErrorKind::TimedOut), "not closed");
+        assert!(ended.is_some_and(|error| !is_timeout(&error)), "not closed");
         binding(&mut lawful, 3).expect("an answer meanwhile");
     }
     for stream in &mut silent {
         assert!(is_closed(stream));
     }
     binding(&mut lawful, 4).expect("an answer afterwards");
-}
-
-/// A TCP port that was free a moment ago.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("an address").port()
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! Starts `turnwell` as a child process, waits for its readiness, and ends it by its id.
 
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, mpsc};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,20 +17,52 @@ use serde_json::Value;
 /// The program under test.
 pub(crate) const TURNWELL: &str = env!("CARGO_BIN_EXE_turnwell");
 /// Nothing here takes this long unless it hangs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A child process whose log is kept; killed when dropped.
 pub(crate) struct Process {
     child: Child,
-    log: tempfile::NamedTempFile,
+    log: Arc<Log>,
+}
+
+/// What came on standard error, and whether it has ended; with whoever waits for more.
+#[derive(Default)]
+struct Log(Mutex<(String, bool)>, Condvar);
+
+impl Log {
+    /// Reads to the end; wakes those who wait at each line.
+    fn read(&self, from: impl Read) {
+        let mut from = BufReader::new(from);
+        let mut line = Vec::new();
+        while from.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).0.push_str(&String::from_utf8_lossy(&line));
+            self.1.notify_all();
+            line.clear();
+        }
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
+        self.1.notify_all();
+    }
+
+    /// The whole text once it is so, or has ended, or patience has; and whether it is so.
+    fn when(&self, is_so: impl Fn(&str) -> bool) -> (String, bool) {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.1.wait_timeout_while(held, PATIENCE, |(text, ended)| !is_so(text) && !*ended);
+        let text = waited.unwrap_or_else(PoisonError::into_inner).0.0.clone();
+        let is_so = is_so(&text);
+        (text, is_so)
+    }
 }
 
 impl Process {
-    /// Starts a program with its log in a file.
+    /// Starts a program, and reads its log.
     pub(crate) fn start(command: &mut Command) -> Process {
-        let log = tempfile::NamedTempFile::new().expect("a file for the log");
-        let stderr: File = log.reopen().expect("the file again");
-        let child = command.stderr(stderr).spawn().expect("a program to start");
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("a program to start");
+        let stderr = child.stderr.take().expect("its standard error");
+        let log = Arc::new(Log::default());
+        thread::spawn({
+            let log = log.clone();
+            move || log.read(stderr)
+        });
         Process { child, log }
     }
 
@@ -45,9 +78,21 @@ impl Process {
         line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("a number") * 1024
     }
 
-    /// What it logged up to now.
+    /// What has been read of its log up to now: whole lines. Once it was waited for, all of it.
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.log.path()).unwrap_or_default()
+        self.log.when(|_| true).0
+    }
+
+    /// Waits until it has logged this; returns the whole log.
+    pub(crate) fn logged(&self, text: &str) -> String {
+        self.log_when(|log| log.contains(text))
+    }
+
+    /// Waits until its log is so; returns the whole of it.
+    pub(crate) fn log_when(&self, is_so: impl Fn(&str) -> bool) -> String {
+        let (log, is_so) = self.log.when(is_so);
+        assert!(is_so, "{log}");
+        log
     }
 
     /// Sends a signal: `TERM`, `HUP`, …
@@ -66,9 +111,12 @@ impl Process {
             }
         });
         let status = self.child.wait().expect("an exit status");
+        let took = start.elapsed();
         drop(ended);
         guard.join().expect("the guard");
-        (status, start.elapsed())
+        // to the end of the log
+        self.log.when(|_| false);
+        (status, took)
     }
 }
 
@@ -100,7 +148,7 @@ impl Dev {
     pub(crate) fn start(flags: &[&str]) -> Dev {
         let mut command = Command::new(TURNWELL);
         command.args(["dev", "--json"]).stdin(Stdio::null()).stdout(Stdio::piped());
-        for (flag, value) in [("--listen", "127.0.0.1:0"), ("--api", "127.0.0.1:0"), ("--relay-ports", "20000-60000")] {
+        for (flag, value) in [("--listen", "127.0.0.1:0"), ("--api", "127.0.0.1:0"), ("--relay-ports", "20000-29999")] {
             if !flags.contains(&flag) {
                 command.args([flag, value]);
             }
@@ -230,4 +278,21 @@ impl Serve {
 /// An HTTP client for which a status is not an error.
 pub(crate) fn http() -> ureq::Agent {
     ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build().into()
+}
+
+/// A port that nothing here has, for UDP and for TCP, nor the one after it; never the same twice.
+///
+/// From a range that neither relays nor port 0 draw from. Nothing is bound to find out: a program that another test
+/// starts at that moment would have the socket too, for as long as its start takes.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let tables = ["tcp", "tcp6", "udp", "udp6"].map(|name| fs::read_to_string(format!("/proc/net/{name}")));
+    let is_taken = |port: u16| tables.iter().flatten().any(|table| table.contains(&format!(":{port:04X} ")));
+    loop {
+        let step = (std::process::id() * 64).wrapping_add(NEXT.fetch_add(2, Ordering::Relaxed)) % 9_998;
+        let port = 10_000 + u16::try_from(step & !1).expect("a port");
+        if !is_taken(port) && !is_taken(port + 1) {
+            return port;
+        }
+    }
 }

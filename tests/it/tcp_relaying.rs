@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::common::{self, Client, USERS};
+use crate::streams::refuses;
 use crate::support::{Dev, Folder, PATIENCE};
 use crate::talker::{ask, message};
 
@@ -250,9 +251,7 @@ fn what_is_sent_too_early_arrives_first() {
 fn peers_connect_under_a_permission() {
     let (_folder, dev) = dev(&[]);
     let mut control = Control::new(&dev);
-    let mut refused = open(control.relayed);
-    let closed = refused.read(&mut [0; 1]);
-    assert!(closed.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset), "closed at once");
+    assert!(refuses(control.relayed), "closed at once");
     let peer: SocketAddr = "127.0.0.1:1".parse().expect("an address");
     assert!(common::is_success(&ask(&mut control.stream, &control.client.permit(peer))));
     let mut peer = open(control.relayed);
