@@ -122,6 +122,47 @@ describe('p2p-chat', () => {
     await Promise.all([ann.context().close(), eve.context().close()]);
   });
 
+  test('who leaves while a candidate of his is being added makes room for the next one', LIMIT, async () => {
+    const ann = await openPage(browser, app.origin);
+    await ann.waitForURL(/#.+/);
+    await ann.evaluate(() => {
+      const { prototype } = window.RTCPeerConnection;
+      const { createDataChannel } = prototype;
+      prototype.createDataChannel = function (...args) {
+        const channel = createDataChannel.apply(this, args);
+        channel.addEventListener('close', () => (window.channelClosed = true));
+        return channel;
+      };
+    });
+    const bob = await openPage(browser, ann.url());
+    await Promise.all([connected(ann), connected(bob)]);
+
+    // As in Chromium: addIceCandidate takes a while, and never ends if the connection is closed meanwhile.
+    await ann.evaluate(() => {
+      const connection = window.observed.at(-1);
+      connection.addIceCandidate = () => new Promise((resolve) => {
+        window.goOn = () => connection.signalingState !== 'closed' && resolve();
+      });
+    });
+    await bob.evaluate(() => {
+      const candidate = new RTCIceCandidate({ candidate: 'candidate:1 1 udp 1 127.0.0.1 9 typ host', sdpMid: '0' });
+      window.observed.at(-1).onicecandidate({ candidate });
+    });
+    await ann.waitForFunction(() => window.goOn);
+    await bob.evaluate(() => window.observed.at(-1).close());
+    await ann.waitForFunction(() => window.channelClosed);
+    await bob.context().close();
+    await ann.evaluate(() => window.goOn());
+    await ann.getByRole('status').filter({ hasText: 'The other one left.' }).waitFor();
+
+    const carol = await openPage(browser, ann.url());
+    await Promise.all([connected(ann), connected(carol)]);
+    await say(carol, ['may I?']);
+    await ann.getByRole('log').getByText('may I?').waitFor();
+    assert.deepEqual([...ann.errors, ...carol.errors], []);
+    await Promise.all([ann.context().close(), carol.context().close()]);
+  });
+
   test(`20 MB relay only, ${RUNS} times through Turnwell and through coturn in turns`, { timeout: RUNS * 2 * 60_000 }, async (t) => {
     const coturn = await Coturn.start(turnwell);
     t.after(() => coturn.stop());

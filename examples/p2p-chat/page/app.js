@@ -62,12 +62,15 @@ const handlers = {
   },
 };
 
-// One after the other: a candidate must not overtake the description before it.
+// One after the other: a candidate must not overtake the description before it, and a connection must not be closed
+// while one is being added to it, for then the browser never says that it is done.
 let work = Promise.resolve();
+const later = (job, failed = console.error) => (work = work.then(job).catch(failed));
+
 socket.onmessage = ({ data }) => {
   const message = JSON.parse(data);
   if (message.type === 'ice') return iceWaiting.shift()?.(message.configuration);
-  work = work.then(() => handlers[message.type](message)).catch((error) => {
+  later(() => handlers[message.type](message), (error) => {
     console.error(error);
     disconnect(`The connection could not be made: ${error.message}`);
   });
@@ -107,13 +110,14 @@ async function connect(as, id) {
   channel.binaryType = 'arraybuffer';
   words = { channel, seal: new Seal(key, 'words', side) };
   channel.onopen = () => enable(true);
-  channel.onclose = () => words?.channel === channel && disconnect('The other one left. The link still works.');
+  const end = (text) => later(() => words?.channel === channel && disconnect(text));
+  channel.onclose = () => end('The other one left. The link still works.');
   // Opened in turn: the seal counts.
   let opened = Promise.resolve();
   const { seal } = words;
   channel.onmessage = ({ data }) => {
     opened = opened.then(async () => showText(decoder.decode(await seal.open(data)), false)).catch(() => {
-      disconnect('A message was not sealed with the key of this link. Do not trust this connection.');
+      end('A message was not sealed with the key of this link. Do not trust this connection.');
     });
   };
 }
@@ -130,7 +134,9 @@ async function connectionChanged({ target }) {
     await showPair();
   }
   if (target.connectionState === 'disconnected') await restart();
-  if (target.connectionState === 'failed') disconnect('The connection failed.');
+  if (target.connectionState === 'failed') {
+    later(() => target === connection && target.connectionState === 'failed' && disconnect('The connection failed.'));
+  }
 }
 
 /** The way broke: looks for another one, with fresh credentials. */
@@ -162,14 +168,14 @@ $('say').onsubmit = (event) => {
   if (!text || !words) return;
   event.target.reset();
   const { channel, seal } = words;
-  sent = sent.then(async () => channel.send(await seal.seal(encoder.encode(text))));
+  sent = sent.then(async () => channel.send(await seal.seal(encoder.encode(text)))).catch(console.error);
   showText(text, true);
 };
 
 // A new connection: a restart would keep a working direct way in use, and the direct way is what the switch is against.
 $('relay-only').onchange = () => {
   if (!connection) return;
-  if (side === 'waiting') work = work.then(handlers.again).catch(console.error);
+  if (side === 'waiting') later(handlers.again);
   else send({ type: 'again' });
 };
 
