@@ -4,7 +4,7 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use crate::support::{Dev, Folder, PATIENCE, TURNWELL};
+use crate::support::{Dev, Folder, PATIENCE, TURNWELL, free_port};
 
 fn bench(arguments: &[&str]) -> Output {
     let mut command = assert_cmd::Command::new(TURNWELL);
@@ -28,9 +28,15 @@ fn measured(server: &Dev, arguments: &str) -> Value {
     serde_json::from_slice(&output.stdout).expect("a report in JSON")
 }
 
+/// At ports that no peer of the load generator draws: to the address of a listener nothing is relayed.
+fn server() -> Dev {
+    let [datagrams, tls] = [free_port(), free_port()].map(|port| format!("127.0.0.1:{port}"));
+    Dev::start(&["--listen", &datagrams, "--tls-listen", &tls])
+}
+
 #[test]
 fn every_mode_delivers_what_it_offers() {
-    let server = Dev::start(&[]);
+    let server = server();
     for arguments in [
         "--mode client-to-peer --clients 8 --peers 3 --packets 500 --window 64",
         "--mode client-to-peer --clients 4 --burst 16 --packets 640 --window 64",
@@ -59,7 +65,7 @@ fn every_mode_delivers_what_it_offers() {
 
 #[test]
 fn round_trips_and_memory_are_told() {
-    let server = Dev::start(&[]);
+    let server = server();
     let found = measured(&server, "--mode ping-pong --packets 20");
     let time = |name: &str| found["round_trip"][name].as_f64().expect("a time");
     assert!(0.0 < time("p50_us") && time("p50_us") <= time("p99_us") && time("p99_us") <= time("max_us"), "{found}");
@@ -70,7 +76,7 @@ fn round_trips_and_memory_are_told() {
 /// What stands on a command line is seen by everybody on the machine.
 #[test]
 fn secrets_come_from_files_standard_input_and_a_variable() {
-    let server = Dev::start(&[]);
+    let server = server();
     let folder = Folder::with("");
     folder.write("secret", &format!("{}\n", server.text("secret")), 0o600);
     folder.write("wrong", "wrong\n", 0o600);
@@ -96,7 +102,7 @@ fn secrets_come_from_files_standard_input_and_a_variable() {
 
 #[test]
 fn what_cannot_be_measured_is_said() {
-    let server = Dev::start(&[]);
+    let server = server();
     let address = server.address().to_string();
     for (arguments, code, word) in [
         (&["--secret", "wrong"][..], 77, "401"),
