@@ -27,12 +27,17 @@ export class Coturn {
       '--allow-loopback-peers', '--no-cli', '--no-tls', '--no-dtls', '--no-tcp', '--no-stdout-log',
       `--log-file=${at('log')}`, `--userdb=${at('db')}`, `--pidfile=${at('pid')}`,
     ], { stdio: 'ignore' });
-    await until(() => answersBinding(port), (answered) => answered, 'coturn answers');
-    return coturn;
+    try {
+      await until(() => answersBinding(port), (answered) => answered, 'coturn answers');
+      return coturn;
+    } catch (error) {
+      await coturn.stop();
+      throw error;
+    }
   }
 
   async stop() {
-    const exit = once(this.#child, 'exit');
+    const exit = this.#child.exitCode === null && this.#child.signalCode === null && once(this.#child, 'exit');
     this.#child.kill('SIGKILL'); // it has nothing to save, and takes seconds to end otherwise
     await exit;
     await rm(this.#folder, { recursive: true });

@@ -7,6 +7,7 @@
 // All of it ends with `stop()`. Nothing leaves the machine: no namespace has a way out.
 
 import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 
 export const SERVER = '10.77.0.1';
@@ -28,7 +29,8 @@ const MASQUERADE = { cone: 'masquerade', symmetric: 'masquerade random,fully-ran
 
 export class Lab {
   #namespaces = [];
-  #prefix = `tw${process.pid}`;
+  // A run that was killed leaves its namespaces behind, and in a container another may get its process id.
+  #prefix = `tw${process.pid}-${randomBytes(3).toString('hex')}`;
 
   static async start({ clients, nat }) {
     const lab = new Lab();

@@ -33,7 +33,8 @@ export async function launchChromium({ flags = [], env = {}, through = [], trust
   const starter = join(folder, 'start');
   writeFileSync(starter, `#!/bin/sh\nexec ${[...through, binary].join(' ')} "$@"\n`, { mode: 0o755 });
   const home = trusts ? { HOME: homeThatTrusts(trusts, folder) } : {};
-  const remove = () => rmSync(folder, { recursive: true, force: true });
+  // Children of the browser may still write into it as it ends.
+  const remove = () => rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
   try {
     const options = { executablePath: starter, args: [...FLAGS, ...flags], env: { ...process.env, ...home, ...env } };
     const browser = await chromium.launch(options);
