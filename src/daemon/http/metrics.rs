@@ -50,6 +50,9 @@ impl Api {
             let help = "Whether the kernel thinks that nothing keeps this machine's clock right";
             text.gauge("clock_unsynchronized", help, u64::from(!synchronized));
         }
+        if let Ok(limit) = net::sys::hard_limit_of_open_files() {
+            text.gauge("open_files_limit", "How many files and sockets the server may open", limit);
+        }
         text.gauge("ports_in_use", "Relay ports in use, reserved ones included", as_u64(snapshot.usage.ports));
         text.gauge("ports", "Relay ports that there are", self.facts.ports);
         text.family("credentials_issued_total", "counter", "Credentials minted by the API");

@@ -9,13 +9,18 @@ use crate::net::sys;
 /// Descriptors that are no relay sockets and no connections, generously.
 const SPARE: u64 = 256;
 
-pub(super) fn check(subject: &Subject) -> Vec<Finding> {
+/// `served` is how many files the running server may open, where one told.
+pub(super) fn check(subject: &Subject, served: Option<u64>) -> Vec<Finding> {
     let fixed = &subject.config.fixed;
     let allocations = u64::from(subject.file.limits.allocations);
     let connections = u64::from(subject.file.streams.connections);
     let addresses = fixed.relays.len().max(1) as u64;
     let ports = fixed.relay_ports.len() as u64 * addresses;
-    let files = sys::hard_limit_of_open_files().ok();
+    // A server that will be started from here has the limit of this process.
+    let files = match served {
+        Some(limit) => Some(("the server", limit)),
+        None => sys::hard_limit_of_open_files().ok().map(|limit| ("this process", limit)),
+    };
     let tracked = number("/proc/sys/net/netfilter/nf_conntrack_max");
     [
         ports_found(ports, allocations),
@@ -40,13 +45,11 @@ fn ports_found(ports: u64, allocations: u64) -> Option<Finding> {
 }
 
 /// An allocation takes a descriptor, and with a busy peer a second one.
-fn files_found(files: Option<u64>, allocations: u64, connections: u64) -> Option<Finding> {
+fn files_found(files: Option<(&str, u64)>, allocations: u64, connections: u64) -> Option<Finding> {
     let needed = 2 * allocations + connections + SPARE;
-    let files = files.filter(|files| *files < needed)?;
+    let (who, files) = files.filter(|(_, files)| *files < needed)?;
     Some(Kind::Limits.found(
-        format!(
-            "this process may open {files} files; {allocations} allocations and {connections} connections need {needed}"
-        ),
+        format!("{who} may open {files} files; {allocations} allocations and {connections} connections need {needed}"),
         "what is beyond is refused with 508, and connections are not accepted",
         "LimitNOFILE=1048576 in the systemd unit (the one that comes with Turnwell has it), or `ulimit -n`",
     ))
@@ -96,8 +99,11 @@ mod tests {
         assert!(ports_found(100, 16_000).is_some_and(|found| found.saw.contains("100") && found.saw.contains("16000")));
         assert_eq!(ports_found(16_384, 16_000), None);
         assert_eq!(ports_found(100, 0), None, "no limit promises nothing");
-        assert!(files_found(Some(1024), 16_000, 16_000).is_some());
-        assert_eq!(files_found(Some(1 << 20), 16_000, 16_000), None);
+        assert!(
+            files_found(Some(("the server", 1024)), 16_000, 16_000)
+                .is_some_and(|found| found.saw.contains("the server"))
+        );
+        assert_eq!(files_found(Some(("the server", 1 << 20)), 16_000, 16_000), None);
         assert!(conntrack_found(Some(1000), 16_000).is_some());
         assert_eq!(conntrack_found(None, 16_000), None, "nothing is tracked");
     }

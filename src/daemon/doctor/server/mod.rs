@@ -55,9 +55,14 @@ pub(super) async fn run(path: &Path, way: &Way<'_>, report: &mut Report) {
     } else {
         report.group("certificate", "clients accept it", certificate::check(&subject, way.trust));
     }
-    report.group("limits", "descriptors, ports and connection tracking suffice", limits::check(&subject));
+    let figures = running::figures(&subject, way).await;
+    let served = figures.as_ref().ok().and_then(|figures| figures.known("open_files_limit"));
+    report.group("limits", "descriptors, ports and connection tracking suffice", limits::check(&subject, served));
     report.group("buffers", "the kernel grants what is configured", limits::buffers(&subject));
-    running::check(&subject, way, report).await;
+    match figures {
+        Ok(figures) => running::judge(&figures, report),
+        Err(why) => report.step("this machine", "counters", Outcome::Skipped(why)),
+    }
 }
 
 fn load(path: &Path) -> Result<Subject, ConfigError> {

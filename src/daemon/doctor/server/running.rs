@@ -6,7 +6,7 @@ use axum::http::Method;
 
 use super::super::finding::{Finding, Kind, Severity};
 use super::super::http;
-use super::super::report::{Outcome, Report};
+use super::super::report::Report;
 use super::{Subject, Way};
 
 /// Fewer of a kind say nothing.
@@ -15,7 +15,7 @@ const FEW: u64 = 5;
 const MANY: u64 = 20;
 
 /// The figures of `/metrics`, by name with labels.
-struct Figures(HashMap<String, u64>);
+pub(super) struct Figures(HashMap<String, u64>);
 
 impl Figures {
     fn read(text: &str) -> Figures {
@@ -28,8 +28,12 @@ impl Figures {
         Figures(text.lines().filter(|line| !line.starts_with('#')).filter_map(row).collect())
     }
 
+    pub(super) fn known(&self, name: &str) -> Option<u64> {
+        self.0.get(name).copied()
+    }
+
     fn of(&self, name: &str) -> u64 {
-        self.0.get(name).copied().unwrap_or_default()
+        self.known(name).unwrap_or_default()
     }
 
     /// A figure over all values of its labels.
@@ -43,39 +47,32 @@ impl Figures {
     }
 }
 
-pub(super) async fn check(subject: &Subject, way: &Way<'_>, report: &mut Report) {
+/// What the server that has this configuration says, or why there is nothing to be had.
+pub(super) async fn figures(subject: &Subject, way: &Way<'_>) -> Result<Figures, String> {
     let fixed = &subject.config.fixed;
     let base = match (&fixed.api_socket, fixed.api.first()) {
         (Some(socket), _) if socket.exists() => socket.display().to_string(),
         (_, Some(listener)) => crate::daemon::cli::url(listener),
-        (_, None) => {
-            return report.step("this machine", "counters", Outcome::Skipped("the API is switched off".into()));
-        }
+        (_, None) => return Err("the API is switched off".into()),
     };
     let key = std::env::var("TURNWELL_API_KEY").ok();
     let called =
         http::call(&base, (Method::GET, "/metrics", String::new()), key.as_deref(), way.trust, way.patience).await;
     match called {
-        Ok(answer) if answer.status == 200 => {
-            let figures = Figures::read(&String::from_utf8_lossy(&answer.body));
-            let fine = format!("{} allocations since the start", figures.total("allocations_total"));
-            report.group(
-                "counters",
-                fine,
-                judged(&figures).into_iter().map(|finding| finding.at("since the server's start")).collect(),
-            );
-        }
-        Ok(answer) => {
-            let why = format!(
-                "{base}/metrics answers {}: put a key of the scope metrics into TURNWELL_API_KEY",
-                answer.status
-            );
-            report.step("this machine", "counters", Outcome::Skipped(why));
-        }
-        Err(error) => {
-            report.step("this machine", "counters", Outcome::Skipped(format!("no server answers at {base}: {error}")));
-        }
+        Ok(answer) if answer.status == 200 => Ok(Figures::read(&String::from_utf8_lossy(&answer.body))),
+        Ok(answer) => Err(format!(
+            "{base}/metrics answers {}: put a key of the scope metrics into TURNWELL_API_KEY",
+            answer.status
+        )),
+        Err(error) => Err(format!("no server answers at {base}: {error}")),
     }
+}
+
+/// Says what they tell of the clients.
+pub(super) fn judge(figures: &Figures, report: &mut Report) {
+    let fine = format!("{} allocations since the start", figures.total("allocations_total"));
+    let found = judged(figures).into_iter().map(|finding| finding.at("since the server's start"));
+    report.group("counters", fine, found.collect());
 }
 
 fn judged(figures: &Figures) -> Vec<Finding> {
