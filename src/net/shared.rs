@@ -59,6 +59,14 @@ pub(super) struct Letters {
     pub(super) handed: Vec<Connection>,
 }
 
+impl Letters {
+    /// Takes everything. That the worker drains, or stops, stays there for one that starts anew.
+    fn take(&mut self) -> Letters {
+        let lasting = Letters { drain: self.drain, stop: self.stop, ..Letters::default() };
+        std::mem::replace(self, lasting)
+    }
+}
+
 impl Mailbox {
     pub(super) fn new(live: Arc<Live>) -> io::Result<Mailbox> {
         Ok(Mailbox {
@@ -131,12 +139,10 @@ impl Mailbox {
         lock(&self.revoked).clone()
     }
 
-    /// Empties the box. That it drains, or stops, stays there for a worker that starts anew.
+    /// Empties the box.
     pub(super) fn take(&self) -> Letters {
         self.wake.drain();
-        let mut letters = lock(&self.letters);
-        let lasting = Letters { drain: letters.drain, stop: letters.stop, ..Letters::default() };
-        std::mem::replace(&mut letters, lasting)
+        lock(&self.letters).take()
     }
 
     pub(super) fn publish(&self, snapshot: Snapshot) {
@@ -219,19 +225,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credentials::Credentials;
 
     #[test]
     fn a_worker_that_starts_anew_is_told_again_what_lasts() {
-        let mailbox = Mailbox::new(Arc::new(Live::new(Arc::new(Credentials::new("example.org"))))).unwrap();
-        mailbox.send(Command::Drain);
-        mailbox.return_port("192.0.2.1:49152".parse().unwrap());
-        let letters = mailbox.take();
-        assert!(letters.drain && !letters.stop && letters.returned.len() == 1);
-        mailbox.send(Command::Stop);
+        let returned = vec!["192.0.2.1:49152".parse().unwrap()];
+        let mut letters = Letters { drain: true, live: true, returned, ..Letters::default() };
+        let first = letters.take();
+        assert!(first.drain && !first.stop && first.live && first.returned.len() == 1);
+        letters.stop = true;
         for _ in 0..2 {
-            let letters = mailbox.take();
-            assert!(letters.drain && letters.stop && letters.returned.is_empty());
+            let again = letters.take();
+            assert!(again.drain && again.stop && !again.live && again.returned.is_empty());
         }
     }
 }
