@@ -2,22 +2,16 @@
 //! else is found beside it.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::UdpSocket;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use turnwell::credentials::{Credentials, Secret};
 use turnwell::net::sys;
-use turnwell::relay::{
-    self, Action, DefaultFamily, FiveTuple, ListenerId, Live, Mono, Now, Opened, PortShare, Relay, RelayId, Want,
-};
-use turnwell::wire::{AttributeType, Class, ErrorCode, Message, Method, TransactionId, Writer};
+use turnwell::wire::{AttributeType, Class, ErrorCode, Method, TransactionId, Writer};
 
+use crate::made_up::{fake, fake_from, http, server_ahead};
 use crate::support::{Dev, Folder, PATIENCE, Serve, TURNWELL, free_port};
 
 /// What the doctor said.
@@ -84,7 +78,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_secs()
 }
 
@@ -305,34 +299,6 @@ fn a_server_whose_clock_is_wrong_is_named() {
     );
     // where the clock is not the cause, it is not named
     server.with_secret(&server_ahead(0), "other").found(&["secret"], 77, "");
-}
-
-/// Our own engine with a clock that is ahead by so many seconds: it answers, and relays nothing.
-fn server_ahead(seconds: u64) -> String {
-    let mut credentials = Credentials::new("example.org");
-    credentials.add_secret(Secret::new("c2VjcmV0LXNlY3JldA==").expect("a secret"));
-    let config = relay::Config {
-        listeners: vec!["127.0.0.1:3478".parse().expect("an address")],
-        relays: Vec::new(),
-        ports: PortShare::whole(50_000..=50_099),
-        default_family: DefaultFamily::Client,
-        discovery: Vec::new(),
-        seed: [1; 32],
-        nonce_key: [2; 32],
-    };
-    let engine = Mutex::new(Relay::new(config, Arc::new(Live::new(Arc::new(credentials)))));
-    let client = "127.0.0.1:1".parse().expect("an address");
-    let from = FiveTuple { client, listener: ListenerId(0), stream: None };
-    let now = Now { mono: Mono(0), unix: now() + seconds };
-    fake(move |request, out| {
-        let mut engine = engine.lock().expect("the engine");
-        if let Action::Open(pending) = engine.handle_client(now, &from, request.as_bytes(), out)
-            && let Want::Bind(address) = pending.want()
-        {
-            // the answer is in `out`, which is all that there is to send
-            let _ = engine.opened(now, pending, Ok(Opened::Relay(RelayId(1), address)), out);
-        }
-    })
 }
 
 /// On the server: its own certificate is known there, whoever signed it.
@@ -558,53 +524,4 @@ fn broken_servers_and_configurations_are_named() {
     let said = server.with_secret(&rude, "secret");
     said.found(&["refused"], 77, "403");
     assert!(!said.json.to_string().contains("\\u001b"), "{:#}", said.json);
-}
-
-/// A UDP server that answers every request with what `answer` writes; its URL.
-fn fake(answer: impl Fn(&Message<'_>, &mut Vec<u8>) + Send + 'static) -> String {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    let same = socket.try_clone().expect("it again");
-    serve_by(socket, same, answer)
-}
-
-/// The same, but it answers from this socket.
-fn fake_from(other: UdpSocket, answer: impl Fn(&Message<'_>, &mut Vec<u8>) + Send + 'static) -> String {
-    serve_by(UdpSocket::bind("127.0.0.1:0").expect("a socket"), other, answer)
-}
-
-fn serve_by(
-    asked: UdpSocket,
-    answers: UdpSocket,
-    answer: impl Fn(&Message<'_>, &mut Vec<u8>) + Send + 'static,
-) -> String {
-    let url = format!("turn:{}?transport=udp", asked.local_addr().expect("an address"));
-    thread::spawn(move || {
-        let mut buffer = [0; 2000];
-        while let Ok((length, source)) = asked.recv_from(&mut buffer) {
-            let mut out = Vec::new();
-            if let Ok(request) = Message::parse(&buffer[..length]) {
-                answer(&request, &mut out);
-                let _ = answers.send_to(&out, source);
-            }
-        }
-    });
-    url
-}
-
-/// An HTTP server that answers each connection with this; its URL.
-fn http(answer: String) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let url = format!("http://{}", listener.local_addr().expect("an address"));
-    thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            let _ = respond(stream, &answer);
-        }
-    });
-    url
-}
-
-fn respond(mut stream: TcpStream, answer: &str) -> std::io::Result<()> {
-    let mut buffer = [0; 4096];
-    let _ = stream.read(&mut buffer)?;
-    stream.write_all(answer.as_bytes())
 }

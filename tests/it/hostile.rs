@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 use turnwell::wire::{AttributeType, Class, Method, TransactionId, Writer};
@@ -23,6 +23,8 @@ const QUEUE: u64 = 128 * 1024;
 /// What a connection may cost: itself, and its queue, whose buffers grow by doubling.
 const PER_CONNECTION: u64 = 16 * 1024;
 const PER_DEAF_CONNECTION: u64 = PER_CONNECTION + QUEUE * 5 / 2;
+/// After so long the kernel gives up a client that takes nothing (TCP_USER_TIMEOUT, set by the server).
+const KERNEL_WAITS: Duration = Duration::from_secs(60);
 /// What TLS adds: its state, and what is sealed at a time.
 const PER_SESSION: u64 = 160 * 1024;
 
@@ -186,7 +188,7 @@ fn a_thousand_connections_that_never_read_cost_their_queues_beside_a_call() {
     let mut plain: Vec<Option<TcpStream>> = (0..TCP).map(|_| Some(narrow(tcp))).collect();
     let mut sealed: Vec<_> = (0..TLS).map(session).map(Some).collect();
     // Each asks a little in every round, so that all queues fill up together.
-    let (questions, mut most, mut rounds) = (questions(), 0, 0);
+    let (questions, mut most, mut rounds, begun) = (questions(), 0, 0, Instant::now());
     while plain.iter().any(Option::is_some) || sealed.iter().any(Option::is_some) {
         assert!(rounds < ROUNDS, "{} are not closed", plain.iter().flatten().count() + sealed.iter().flatten().count());
         rounds += 1;
@@ -204,14 +206,18 @@ fn a_thousand_connections_that_never_read_cost_their_queues_beside_a_call() {
     }
     let limit = TCP as u64 * PER_DEAF_CONNECTION + TLS as u64 * (PER_DEAF_CONNECTION + PER_SESSION);
     assert!(most < limit, "{most} bytes of {limit} that queues may come to");
-    // a queue that fills up more slowly than the kernel waits for a window leaves the end to the kernel
-    let ended = || closed(&dev, "not_reading") + closed(&dev, "broken");
-    let started = Instant::now();
-    while ended() < (TCP + TLS) as u64 {
-        assert!(started.elapsed() < PATIENCE, "{}", ended());
+    let all = (TCP + TLS) as u64;
+    if begun.elapsed() < KERNEL_WAITS {
+        closed_exactly(&dev, "not_reading", all);
+    } else {
+        // so slow a machine leaves some to the kernel, before their queues are full
+        let ended = || closed(&dev, "not_reading") + closed(&dev, "broken");
+        let started = Instant::now();
+        while ended() < all {
+            assert!(started.elapsed() < PATIENCE, "{}", ended());
+        }
+        assert_eq!(ended(), all);
     }
-    assert_eq!(ended(), (TCP + TLS) as u64);
-    assert!(closed(&dev, "not_reading") > 0);
     println!("{} messages there and back, {most} bytes grown of {limit}, {rounds} rounds", call.end());
 }
 

@@ -20,6 +20,7 @@ mod https;
 mod import;
 mod lab;
 mod logs;
+mod made_up;
 mod monitoring;
 mod oracle;
 mod products;
