@@ -11,6 +11,8 @@ mod harness;
 mod naive;
 #[path = "../../tests/engine/naive_tcp.rs"]
 mod naive_tcp;
+#[path = "../../tests/engine/operation.rs"]
+mod operation;
 #[path = "../../tests/engine/pair.rs"]
 mod pair;
 #[path = "../../tests/engine/pair_tcp.rs"]

@@ -23,6 +23,7 @@ mod model;
 mod naive;
 mod naive_tcp;
 mod noise;
+mod operation;
 mod oracle;
 mod pair;
 mod pair_tcp;

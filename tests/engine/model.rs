@@ -11,7 +11,8 @@ use turnwell::relay::IcmpError;
 use crate::client::{channel_data, send_indication};
 use crate::harness::addr;
 use crate::naive::{Even, FIRST_STREAM, Rules};
-use crate::pair::{CLIENTS, LIFETIMES, ODD_PEERS, Op, PEERS, PROOFS, Peer, Proof, run};
+use crate::operation::{CLIENTS, LIFETIMES, ODD_PEERS, Op, PEERS, PROOFS, Peer, Proof};
+use crate::pair::run;
 
 fn peer() -> impl Strategy<Value = Peer> {
     prop_oneof![

@@ -6,7 +6,8 @@ use turnwell::wire::{AttributeType, Class, Message, Method};
 use crate::client::{Client, Reply};
 use crate::harness::Outcome;
 use crate::naive_tcp::Told;
-use crate::pair::{Pair, Peer, client};
+use crate::operation::Peer;
+use crate::pair::{Pair, client};
 
 impl Pair {
     /// A connection, counted from the last one back.

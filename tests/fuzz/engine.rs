@@ -6,7 +6,8 @@
 use turnwell::relay::IcmpError;
 
 use crate::naive::{Even, Rules};
-use crate::pair::{self, CLIENTS, LIFETIMES, ODD_PEERS, Op, PEERS, PROOFS, Peer};
+use crate::operation::{CLIENTS, LIFETIMES, ODD_PEERS, Op, PEERS, PROOFS, Peer};
+use crate::pair;
 
 pub(crate) fn run(input: &[u8]) {
     let Some((first, rest)) = input.split_first() else { return };

@@ -19,6 +19,8 @@ mod harness;
 mod naive;
 #[path = "../engine/naive_tcp.rs"]
 mod naive_tcp;
+#[path = "../engine/operation.rs"]
+mod operation;
 #[path = "../engine/pair.rs"]
 mod pair;
 #[path = "../engine/pair_tcp.rs"]
