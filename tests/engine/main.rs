@@ -5,6 +5,7 @@ mod authentication;
 mod binding;
 mod channel;
 mod client;
+mod connecting;
 mod credentials;
 mod data;
 mod discovery;

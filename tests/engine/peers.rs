@@ -7,8 +7,8 @@ use turnwell::relay::{Discard, Live, PeerClass, PeerPolicy, StreamId, TcpRelayin
 use turnwell::wire::Method;
 
 use crate::client::Client;
+use crate::connecting::{ask_connect, tcp};
 use crate::harness::{Outcome, RELAY_V4, World, config, live};
-use crate::tcp::{ask_connect, tcp};
 
 /// The IANA registry of IPv4 special-purpose addresses, multicast and class E, typed in from there.
 const SPECIAL_V4: &[&str] = &[
